@@ -24,10 +24,14 @@ let package = Package(
     .target(name: "Linux", dependencies: ["CLinux", .system]),
 
     // The engine: knows nothing of Lambda.
-    .target(name: "SnapshotFormat"),
+    .target(name: "SnapshotFormat", dependencies: [.crypto]),
     .target(name: "Sandbox", dependencies: ["Linux", .system, .log]),
-    .target(name: "Checkpoint", dependencies: ["Linux", "SnapshotFormat", .system, .log]),
-    .target(name: "Restore", dependencies: ["Linux", "Sandbox", "SnapshotFormat", .system, .log]),
+    .target(name: "Checkpoint", dependencies: ["CLinux", "Linux", "SnapshotFormat", .system, .log, .crypto]),
+    .target(
+      name: "Restore",
+      dependencies: ["CRestoreProgram", "Linux", "Sandbox", "SnapshotFormat", .system, .log, .crypto]),
+    // The binary layout of restore programs: one definition for the compiler (Swift) and the restorer (C).
+    .target(name: "CRestoreProgram"),
     .target(name: "SnapshotStore", dependencies: ["Linux", "SnapshotFormat", .system, .log, .crypto]),
 
     // The platform.

@@ -1,19 +1,79 @@
+/// What a snapshot is, apart from the bytes of its memory: pure values, which can be printed, compared and compiled to a restore program.
+///
+/// On disk it is the file `manifest` (see ``encode()``) beside the file `image`, whose length and SHA-256 it holds.
+public struct SnapshotManifest: Sendable, Equatable {
+  /// What the machine must be for this snapshot to be usable.
+  public var compatibility: Compatibility
+  /// The process.
+  public var process: ProcessState
+  /// Length of the image, in bytes; a multiple of the page size.
+  public var imageBytes: UInt64
+  /// SHA-256 of the image.
+  public var imageDigest: [UInt8]
+  /// Things that come back changed, such as connections that come back closed; for the user.
+  public var warnings: [String]
+
+  /// A manifest of these parts.
+  public init(
+    compatibility: Compatibility, process: ProcessState, imageBytes: UInt64, imageDigest: [UInt8], warnings: [String]
+  ) {
+    self.compatibility = compatibility
+    self.process = process
+    self.imageBytes = imageBytes
+    self.imageDigest = imageDigest
+    self.warnings = warnings
+  }
+
+  /// Number of threads.
+  public var threadCount: Int { process.threads.count }
+  /// Number of mappings.
+  public var mappingCount: Int { process.mappings.count }
+  /// Number of pages in the image.
+  public var pageCount: Int { Int(imageBytes / SnapshotManifest.pageSize) }
+  /// Bytes of a page, x86-64.
+  public static let pageSize: UInt64 = 4096
+}
+
+/// What must be the same on the machine that restores as on the one that took the snapshot.
+public struct Compatibility: Sendable, Equatable {
+  /// A file that is mapped: it must be the same file still.
+  public struct File: Sendable, Equatable {
+    /// Its path inside the sandbox.
+    public var path: String
+    /// Its size, in bytes.
+    public var size: UInt64
+    /// When it was last modified, in nanoseconds since 1970.
+    public var modified: Int64
+
+    /// A file's identity.
+    public init(path: String, size: UInt64, modified: Int64) {
+      self.path = path
+      self.size = size
+      self.modified = modified
+    }
+  }
+  /// `uname -r`: signal frames, vDSO and restart conventions are the kernel's.
+  public var kernelRelease: String
+  /// XCR0: the vector state that the saved registers hold.
+  public var vectorFeatures: UInt64
+  /// SHA-256 of the vDSO's pages.
+  public var vdsoDigest: [UInt8]
+  /// The mapped files, by their place in this list (``Mapping/Backing/file(index:offset:)``).
+  public var files: [File]
+
+  /// A key of these parts.
+  public init(kernelRelease: String, vectorFeatures: UInt64, vdsoDigest: [UInt8], files: [File]) {
+    self.kernelRelease = kernelRelease
+    self.vectorFeatures = vectorFeatures
+    self.vdsoDigest = vdsoDigest
+    self.files = files
+  }
+}
+
 /// The part a supplied descriptor plays.
 public enum SuppliedRole: UInt8, Sendable, Hashable, CaseIterable {
   /// Standard output and standard error: the writing end of the sandbox's pipe.
   case output = 0
   /// The connection on which the process waits to be restored.
   case connection = 1
-}
-
-/// What a snapshot is. (Being written: fields follow.)
-public struct SnapshotManifest: Sendable {
-  /// Number of threads.
-  public var threadCount: Int
-  /// Bytes of memory in the image.
-  public var imageBytes: Int
-  /// Number of mappings.
-  public var mappingCount: Int
-  /// Things that come back changed, such as connections that come back closed; for the user.
-  public var warnings: [String]
 }

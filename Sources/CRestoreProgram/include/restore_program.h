@@ -1,0 +1,118 @@
+// The binary layout of a restore program and of the messages to the restorer: one definition, for the compiler (Swift, in Restore/) and for
+// the restorer (freestanding C, in restorer/). All addresses are addresses in the process that is being made.
+#pragma once
+
+#include <stdint.h>
+
+#define RESTORE_PROGRAM_MAGIC 0x31474f5257414854ULL /* "THAWROG1" */
+
+// Addresses of the restorer's own memory: below any executable (non-PIE ones start at 0x400000), above vm.mmap_min_addr.
+#define RESTORER_BASE 0x10000ULL
+#define RESTORE_PROGRAM_BASE 0x40000ULL
+#define RESTORER_END 0x3f0000ULL
+
+#define RESTORE_SLOTS 256
+
+// What to do with a system call's result.
+enum restore_check {
+  RESTORE_MUST_SUCCEED = 0, // a result in [-4095, -1] ends the restore
+  RESTORE_MAY_FAIL = 1,
+  RESTORE_MUST_EQUAL_FIRST = 2, // such as mmap(MAP_FIXED): the result must equal argument 0
+};
+
+// Operations that are not system calls have numbers from here on.
+enum restore_operation {
+  RESTORE_OP_MOVE = 0xF000,          // descriptor in slot a0 becomes number a1, with flags a2 (dup3); the slot's own number is closed
+  RESTORE_OP_POKE32 = 0xF001,        // *(uint32_t *)a0 = slot[a1]
+  RESTORE_OP_LOAD_PAIR = 0xF002,     // slot[a1], slot[a1 + 1] = ((uint32_t *)a0)[0], [1]: what pipe2 and socketpair answered
+  RESTORE_OP_WAIT_THREADS = 0xF003,  // wait until all threads have said that they are ready
+  RESTORE_OP_TOUCH = 0xF004,         // write to every page of [a0, a0 + a1) without changing it
+};
+
+// One entry of the flat table: a system call with its six arguments.
+struct restore_op {
+  uint16_t number;     // system call number or enum restore_operation
+  uint8_t check;       // enum restore_check
+  uint8_t result_slot; // slot that keeps the result; 0: none
+  uint32_t slot_mask;  // bit k: argument k is the number of a slot, whose value is meant
+  uint64_t arguments[6];
+};
+
+// A run of operations.
+struct restore_phase {
+  uint64_t address;
+  uint64_t count;
+};
+
+// struct clone_args of linux/sched.h, version 2.
+struct restore_clone_arguments {
+  uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+// A thread other than the main one.
+struct restore_thread {
+  uint64_t frame;   // address of the ucontext for rt_sigreturn
+  uint64_t gs_base;
+  struct restore_phase phase; // run by the thread itself
+  struct restore_clone_arguments clone;
+};
+
+struct restore_program {
+  uint64_t magic;
+  uint64_t size; // bytes of the whole program, this header included
+  uint64_t vvar_start, vvar_length, vvar_vclock_length, vdso_length; // contiguous, in this order; lengths 0 where absent
+  uint64_t main_process_id;  // inside the sandbox
+  uint64_t descriptor_base;  // descriptors from here on are the restorer's own while it works
+  struct restore_phase memory;   // once, in the template
+  struct restore_phase touch;    // in every clone, first: pages that are known to be written
+  struct restore_phase instance; // in every clone: descriptors and process state
+  struct restore_phase main;     // in every clone, when all threads exist
+  uint64_t threads, thread_count; // array of struct restore_thread
+  uint64_t main_frame, main_fs_base, main_gs_base;
+  uint32_t ready, go; // futexes between main and threads; 0 in the file
+  uint64_t slots[RESTORE_SLOTS];
+};
+
+// Slots that the restorer fills itself: the image (while the template is built) and the supplied descriptors (in a clone).
+#define RESTORE_SLOT_IMAGE 1
+#define RESTORE_SLOT_SUPPLIED 2 // one for each role
+#define RESTORE_SLOT_FREE 8     // the compiler's own begin here
+
+// Daemon to template, with descriptors: the sandbox's pidfd, `cgroups` descriptors of cgroup files, `supplied` descriptors.
+struct restore_order {
+  uint32_t id;
+  uint32_t cgroups;
+  uint32_t supplied;
+  uint32_t flags;
+};
+#define RESTORE_ORDER_DESCRIPTORS 16
+#define RESTORE_ORDER_TOUCH 1 // flags: run the touch phase
+
+enum restore_report_kind {
+  RESTORE_REPORT_TEMPLATE = 1, // the template is ready
+  RESTORE_REPORT_CLONED = 2,   // value: the clone's process id as the template sees it, or -errno
+  RESTORE_REPORT_DONE = 3,     // the clone is about to run user code
+  RESTORE_REPORT_FAILED = 4,   // value: -errno of the operation described
+};
+
+enum restore_phase_name {
+  RESTORE_PHASE_SETUP = 0,
+  RESTORE_PHASE_MEMORY = 1,
+  RESTORE_PHASE_ENTER = 2,
+  RESTORE_PHASE_TOUCH = 3,
+  RESTORE_PHASE_INSTANCE = 4,
+  RESTORE_PHASE_THREADS = 5,
+  RESTORE_PHASE_THREAD = 6,
+  RESTORE_PHASE_MAIN = 7,
+};
+
+// Template or clone to daemon. Times are CLOCK_MONOTONIC nanoseconds.
+struct restore_report {
+  uint32_t kind;
+  uint32_t id; // of the order; 0 from the template itself
+  int64_t value;
+  uint32_t phase, number; // FAILED: enum restore_phase_name; system call or operation
+  uint64_t index;         // FAILED: index within the phase
+  uint64_t arguments[6];  // FAILED: as passed
+  uint64_t ordered, cloned, entered, touched, instance, threads, done;
+};

@@ -1,0 +1,57 @@
+/// An open descriptor of a process. Descriptors with the same ``description`` share one open file description, as after `dup(2)`.
+public struct Descriptor: Sendable, Equatable {
+  /// What it refers to.
+  public enum Kind: Sendable, Equatable {
+    /// Given anew to every restored process.
+    case supplied(SuppliedRole)
+    /// A regular file, directory or device, opened by path; seekable ones stand at `offset`.
+    case file(path: String, offset: UInt64)
+    /// One end of the pipe `pipe`; the reading end carries the bytes that wait in it and the pipe's capacity.
+    case pipe(pipe: UInt64, writes: Bool, waiting: [UInt8], capacity: UInt32)
+    /// An eventfd with its counter.
+    case event(count: UInt64, semaphore: Bool)
+    /// An epoll set.
+    case epoll([EpollEntry])
+    /// One end of a unix socket pair: own and other end's identity (0: the other end is closed), SOCK_ type, and the bytes that wait to be read from it.
+    case socketPair(socket: UInt64, peer: UInt64, type: UInt32, waiting: [UInt8])
+    /// A TCP connection to somewhere: comes back closed by the other end.
+    case closedConnection
+  }
+
+  /// What an epoll set watches.
+  public struct EpollEntry: Sendable, Equatable {
+    /// The watched descriptor's number.
+    public var target: UInt32
+    /// EPOLL event bits.
+    public var events: UInt32
+    /// The user's data word.
+    public var data: UInt64
+
+    /// An entry.
+    public init(target: UInt32, events: UInt32, data: UInt64) {
+      self.target = target
+      self.events = events
+      self.data = data
+    }
+  }
+
+  /// Its number.
+  public var number: UInt32
+  /// The lowest number that has the same open file description.
+  public var description: UInt32
+  /// Open flags (`fcntl(2)`, F_GETFL) without close-on-exec.
+  public var statusFlags: UInt32
+  /// FD_CLOEXEC.
+  public var closeOnExec: Bool
+  /// What it refers to.
+  public var kind: Kind
+
+  /// A descriptor.
+  public init(number: UInt32, description: UInt32, statusFlags: UInt32, closeOnExec: Bool, kind: Kind) {
+    self.number = number
+    self.description = description
+    self.statusFlags = statusFlags
+    self.closeOnExec = closeOnExec
+    self.kind = kind
+  }
+}

@@ -1,0 +1,373 @@
+import Crypto
+
+extension SnapshotManifest {
+  /// First bytes of a manifest of this architecture.
+  static let magic: [UInt8] = Array("THAWSNAPx86_64\0\0".utf8)
+  /// The layout's version; another one is refused.
+  static let version: UInt32 = 1
+  /// The longest manifest that is read, in bytes.
+  public static let maximumBytes = 64 << 20
+
+  /// The manifest as a file's bytes: magic, version, body, SHA-256 of all before it. Little-endian throughout.
+  public func encode() -> [UInt8] {
+    var writer = BinaryWriter(bytes: SnapshotManifest.magic)
+    writer.put(SnapshotManifest.version)
+    compatibility.encode(into: &writer)
+    process.encode(into: &writer)
+    writer.put(imageBytes)
+    writer.put(imageDigest)
+    writer.put(UInt32(warnings.count))
+    for warning in warnings { writer.put(warning) }
+    return writer.bytes + SHA256.hash(data: writer.bytes)
+  }
+
+  /// Reads what ``encode()`` wrote.
+  ///
+  /// - Throws: what is wrong: another format, another version, a wrong checksum, values that contradict each other.
+  public init(decoding bytes: [UInt8]) throws(SnapshotFormatError) {
+    guard bytes.count <= SnapshotManifest.maximumBytes else {
+      throw SnapshotFormatError("a manifest of \(bytes.count) bytes is longer than any real one")
+    }
+    guard bytes.starts(with: SnapshotManifest.magic) else {
+      throw SnapshotFormatError("not a snapshot manifest for x86-64 (wrong magic)")
+    }
+    let bodyEnd = bytes.count - SHA256.byteCount
+    guard bodyEnd >= SnapshotManifest.magic.count + 4 else { throw SnapshotFormatError("the manifest is cut short") }
+    guard SHA256.hash(data: bytes[..<bodyEnd]) == Array(bytes[bodyEnd...]) else {
+      throw SnapshotFormatError("the manifest's checksum is wrong")
+    }
+    var reader = BinaryReader(Array(bytes[SnapshotManifest.magic.count..<bodyEnd]))
+    let version = try reader.get(UInt32.self)
+    guard version == SnapshotManifest.version else {
+      throw SnapshotFormatError("version \(version) of the format; this program knows \(SnapshotManifest.version)")
+    }
+    compatibility = try Compatibility(from: &reader)
+    process = try ProcessState(from: &reader)
+    imageBytes = try reader.get()
+    imageDigest = try reader.data()
+    warnings = []
+    for _ in 0..<(try reader.count(of: 4)) { warnings.append(try reader.string()) }
+    guard reader.remaining == 0 else { throw SnapshotFormatError("\(reader.remaining) bytes follow the manifest") }
+    try validate()
+  }
+
+  /// Checks what the compiler of restore programs takes for granted.
+  func validate() throws(SnapshotFormatError) {
+    let page = SnapshotManifest.pageSize
+    let top: UInt64 = 0x7fff_ffff_f000
+    func fail(_ message: String) throws(SnapshotFormatError) -> Never { throw SnapshotFormatError(message) }
+    guard imageBytes % page == 0 else { try fail("the image's length \(imageBytes) is not whole pages") }
+    guard imageDigest.count == SHA256.byteCount, compatibility.vdsoDigest.count == SHA256.byteCount else {
+      try fail("a digest has the wrong length")
+    }
+    guard !process.threads.isEmpty else { try fail("a process without threads") }
+    guard process.threads[0].threadID == process.processID else { try fail("the first thread is not the main one") }
+    var previous: UInt64 = 0
+    for mapping in process.mappings {
+      guard mapping.start >= previous, mapping.start < mapping.end, mapping.end <= top, mapping.start % page == 0,
+        mapping.end % page == 0
+      else { try fail("mapping \(hexadecimal(mapping.start)) is out of order or out of bounds") }
+      previous = mapping.end
+      if case .file(let index, let offset) = mapping.backing {
+        guard Int(index) < compatibility.files.count, offset % page == 0 else {
+          try fail("mapping \(hexadecimal(mapping.start)) names a file that is not listed")
+        }
+      }
+      var next = mapping.start
+      for extent in mapping.extents {
+        guard extent.start >= next, extent.start % page == 0, extent.length % page == 0, extent.length > 0,
+          extent.length <= mapping.end - extent.start, extent.imageOffset % page == 0,
+          extent.imageOffset <= imageBytes, extent.length <= imageBytes - extent.imageOffset
+        else { try fail("an extent of mapping \(hexadecimal(mapping.start)) is out of bounds") }
+        next = extent.start + extent.length
+      }
+      for guardRegion in mapping.guards {
+        guard guardRegion.count == 2, guardRegion[0] >= mapping.start, guardRegion[0] < mapping.end,
+          guardRegion[1] <= mapping.end - guardRegion[0]
+        else { try fail("a guard region of mapping \(hexadecimal(mapping.start)) is out of bounds") }
+      }
+    }
+    for thread in process.threads {
+      // 512 bytes of legacy area and 64 of header come before anything else.
+      guard thread.registers.words.count == 27, (576...16384).contains(thread.vectorState.count),
+        thread.alternateStack.count == 3, thread.name.count <= 15
+      else { try fail("thread \(thread.threadID) has a malformed state") }
+    }
+    for descriptor in process.descriptors where descriptor.number > 1 << 20 {
+      try fail("descriptor \(descriptor.number) is out of bounds")
+    }
+  }
+}
+
+/// `0x` and the digits.
+public func hexadecimal(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
+
+extension Compatibility: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(kernelRelease)
+    writer.put(vectorFeatures)
+    writer.put(vdsoDigest)
+    writer.put(files)
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    kernelRelease = try reader.string()
+    vectorFeatures = try reader.get()
+    vdsoDigest = try reader.data()
+    files = try reader.array()
+  }
+}
+
+extension Compatibility.File: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(path)
+    writer.put(size)
+    writer.put(modified)
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    path = try reader.string()
+    size = try reader.get()
+    modified = try reader.get()
+  }
+}
+
+extension ProcessState: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(processID)
+    writer.put(leadsSession)
+    writer.put(executable)
+    writer.put(words: layout.words)
+    writer.put(auxiliaryVector)
+    writer.put(vdso.start)
+    writer.put(words: vdso.lengths)
+    writer.put(mappings)
+    writer.put(workingDirectory)
+    writer.put(umask)
+    writer.put(signalActions)
+    writer.put(membarrierRegistrations)
+    writer.put(UInt32(intervalTimers.count))
+    for timer in intervalTimers { writer.put(words: timer) }
+    writer.put(resourceLimits)
+    credentials.encode(into: &writer)
+    writer.put(UInt32(seccompFilters.count))
+    for filter in seccompFilters { writer.put(words: filter) }
+    writer.put(descriptors)
+    writer.put(threads)
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    processID = try reader.get()
+    leadsSession = try reader.flag()
+    executable = try reader.string()
+    layout = MemoryLayout(words: try reader.words(exactly: 11))
+    auxiliaryVector = try reader.data()
+    vdso = VirtualLibrary(start: try reader.get(), lengths: try reader.words(exactly: 3))
+    mappings = try reader.array()
+    workingDirectory = try reader.string()
+    umask = try reader.get()
+    signalActions = try reader.array()
+    membarrierRegistrations = try reader.get()
+    intervalTimers = []
+    for _ in 0..<(try reader.count(of: 4)) { intervalTimers.append(try reader.words(exactly: 4)) }
+    resourceLimits = try reader.array()
+    credentials = try Credentials(from: &reader)
+    seccompFilters = []
+    for _ in 0..<(try reader.count(of: 4)) { seccompFilters.append(try reader.words()) }
+    descriptors = try reader.array()
+    threads = try reader.array()
+  }
+}
+
+extension SignalAction: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(signal)
+    writer.put(words: words)
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    signal = try reader.get()
+    words = try reader.words(exactly: 4)
+  }
+}
+
+extension ResourceLimit: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(resource)
+    writer.put(current)
+    writer.put(maximum)
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    resource = try reader.get()
+    current = try reader.get()
+    maximum = try reader.get()
+  }
+}
+
+extension Credentials: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(words: userIDs)
+    writer.put(words: groupIDs)
+    writer.put(words: groups)
+    writer.put(noNewPrivileges)
+    writer.put(dumpable)
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    userIDs = try reader.words(exactly: 3)
+    groupIDs = try reader.words(exactly: 3)
+    groups = try reader.words()
+    noNewPrivileges = try reader.flag()
+    dumpable = try reader.flag()
+  }
+}
+
+extension Mapping: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(start)
+    writer.put(end)
+    writer.put(protection.rawValue)
+    writer.put(flags.rawValue)
+    switch backing {
+    case .anonymous: writer.put(0 as UInt8)
+    case .file(let index, let offset):
+      writer.put(1 as UInt8)
+      writer.put(index)
+      writer.put(offset)
+    }
+    writer.put(extents)
+    writer.put(UInt32(guards.count))
+    for region in guards { writer.put(words: region) }
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    start = try reader.get()
+    end = try reader.get()
+    protection = Protection(rawValue: try reader.get())
+    flags = Flags(rawValue: try reader.get())
+    switch try reader.get(UInt8.self) {
+    case 0: backing = .anonymous
+    case 1: backing = .file(index: try reader.get(), offset: try reader.get())
+    case let other: throw SnapshotFormatError("unknown backing \(other) of a mapping")
+    }
+    extents = try reader.array()
+    guards = []
+    for _ in 0..<(try reader.count(of: 4)) { guards.append(try reader.words(exactly: 2)) }
+  }
+}
+
+extension Mapping.Extent: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(start)
+    writer.put(length)
+    writer.put(imageOffset)
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    start = try reader.get()
+    length = try reader.get()
+    imageOffset = try reader.get()
+  }
+}
+
+extension Descriptor: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(number)
+    writer.put(description)
+    writer.put(statusFlags)
+    writer.put(closeOnExec)
+    switch kind {
+    case .supplied(let role):
+      writer.put(0 as UInt8)
+      writer.put(role.rawValue)
+    case .file(let path, let offset):
+      writer.put(1 as UInt8)
+      writer.put(path)
+      writer.put(offset)
+    case .pipe(let pipe, let writes, let waiting, let capacity):
+      writer.put(2 as UInt8)
+      writer.put(pipe)
+      writer.put(writes)
+      writer.put(waiting)
+      writer.put(capacity)
+    case .event(let count, let semaphore):
+      writer.put(3 as UInt8)
+      writer.put(count)
+      writer.put(semaphore)
+    case .epoll(let entries):
+      writer.put(4 as UInt8)
+      writer.put(entries)
+    case .socketPair(let socket, let peer, let type, let waiting):
+      writer.put(5 as UInt8)
+      writer.put(socket)
+      writer.put(peer)
+      writer.put(type)
+      writer.put(waiting)
+    case .closedConnection:
+      writer.put(6 as UInt8)
+    }
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    number = try reader.get()
+    description = try reader.get()
+    statusFlags = try reader.get()
+    closeOnExec = try reader.flag()
+    switch try reader.get(UInt8.self) {
+    case 0:
+      let raw = try reader.get(UInt8.self)
+      guard let role = SuppliedRole(rawValue: raw) else {
+        throw SnapshotFormatError("unknown role \(raw) of descriptor \(number)")
+      }
+      kind = .supplied(role)
+    case 1: kind = .file(path: try reader.string(), offset: try reader.get())
+    case 2:
+      kind = .pipe(
+        pipe: try reader.get(), writes: try reader.flag(), waiting: try reader.data(), capacity: try reader.get())
+    case 3: kind = .event(count: try reader.get(), semaphore: try reader.flag())
+    case 4: kind = .epoll(try reader.array())
+    case 5:
+      kind = .socketPair(
+        socket: try reader.get(), peer: try reader.get(), type: try reader.get(), waiting: try reader.data())
+    case 6: kind = .closedConnection
+    case let other: throw SnapshotFormatError("unknown kind \(other) of descriptor \(number)")
+    }
+  }
+}
+
+extension Descriptor.EpollEntry: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(target)
+    writer.put(events)
+    writer.put(data)
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    target = try reader.get()
+    events = try reader.get()
+    data = try reader.get()
+  }
+}
+
+extension ThreadState: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    writer.put(threadID)
+    writer.put(words: registers.words)
+    writer.put(vectorState)
+    writer.put(signalMask)
+    writer.put(restartableSequence != nil)
+    if let restartableSequence {
+      writer.put(restartableSequence.address)
+      writer.put(restartableSequence.size)
+      writer.put(restartableSequence.signature)
+    }
+    writer.put(robustList)
+    writer.put(clearThreadID)
+    writer.put(words: alternateStack)
+    writer.put(name)
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    threadID = try reader.get()
+    registers = Registers(words: try reader.words(exactly: 27))
+    vectorState = try reader.data()
+    signalMask = try reader.get()
+    restartableSequence =
+      try reader.flag()
+      ? RestartableSequence(address: try reader.get(), size: try reader.get(), signature: try reader.get()) : nil
+    robustList = try reader.get()
+    clearThreadID = try reader.get()
+    alternateStack = try reader.words(exactly: 3)
+    name = try reader.data()
+  }
+}

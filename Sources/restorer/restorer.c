@@ -1,0 +1,320 @@
+// The restorer: a freestanding program that becomes the process described by a restore program (restore_program.h).
+//
+// It is started by the jailer with descriptor 0 = control socket (SEQPACKET), 1 = the program, 2 = the image. It replaces its own memory by the
+// snapshot's, and is then the *template*: it waits for orders on the control socket, and for each clones itself into a blank sandbox. The clone
+// runs the program's remaining phases and leaves through rt_sigreturn into the restored main thread.
+//
+// No libc, no stack protector, no vector registers: whatever runs here runs in a half-made process.
+#include <linux/mman.h>
+#include <stdint.h>
+
+#include "restore_program.h"
+
+typedef uint64_t u64;
+typedef uint32_t u32;
+
+// asm/unistd_64.h
+enum {
+  SYS_write = 1,
+  SYS_mmap = 9,
+  SYS_mprotect = 10,
+  SYS_rt_sigprocmask = 14,
+  SYS_munmap = 11,
+  SYS_mremap = 25,
+  SYS_sendto = 44,
+  SYS_recvmsg = 47,
+  SYS_close = 3,
+  SYS_fcntl = 72,
+  SYS_futex = 202,
+  SYS_clock_gettime = 228,
+  SYS_exit_group = 231,
+  SYS_dup3 = 292,
+  SYS_setns = 308,
+  SYS_clone3 = 435,
+  SYS_close_range = 436,
+};
+
+enum { CLONE_NEWNS = 0x20000, CLONE_NEWUTS = 0x4000000, CLONE_NEWIPC = 0x8000000, CLONE_NEWPID = 0x20000000, CLONE_NEWNET = 0x40000000 };
+enum { CLONE_PARENT = 0x8000 };
+enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129, F_DUPFD_CLOEXEC = 1030, EMSGSIZE = 90, EINVAL = 22 };
+enum { AT_NULL = 0, AT_SYSINFO_EHDR = 33 };
+enum { CONTROL = 0, PROGRAM = 1, IMAGE = 2 };
+
+static inline long call6(long n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
+  long result;
+  register u64 r10 __asm__("r10") = d;
+  register u64 r8 __asm__("r8") = e;
+  register u64 r9 __asm__("r9") = f;
+  __asm__ volatile("syscall" : "=a"(result) : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+  return result;
+}
+#define call(n, a, b, c) call6((n), (u64)(a), (u64)(b), (u64)(c), 0, 0, 0)
+
+static struct restore_program *const program = (struct restore_program *)RESTORE_PROGRAM_BASE;
+static char stack[16384] __attribute__((aligned(64), used));
+static struct restore_report report;
+static u64 control = CONTROL;
+
+static u64 now(void) {
+  u64 time[2];
+  call(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, time, 0);
+  return time[0] * 1000000000u + time[1];
+}
+
+static void send_report(enum restore_report_kind kind, int64_t value) {
+  report.kind = kind;
+  report.value = value;
+  call6(SYS_sendto, control, (u64)&report, sizeof report, 0x4000 /* MSG_NOSIGNAL */, 0, 0);
+}
+
+__attribute__((noreturn)) static void fail(u32 phase, u64 index, u32 number, long result, const u64 *arguments) {
+  report.phase = phase;
+  report.index = index;
+  report.number = number;
+  for (int k = 0; k < 6; k++) report.arguments[k] = arguments ? arguments[k] : 0;
+  send_report(RESTORE_REPORT_FAILED, result);
+  for (;;) call(SYS_exit_group, 99, 0, 0);
+}
+
+static int is_error(long result) { return (u64)result > (u64)-4096L; }
+
+// Runs one phase: the whole interpreter of a restore program.
+static void run(u32 name, struct restore_phase phase) {
+  const struct restore_op *op = (const struct restore_op *)phase.address;
+  u64 *slots = program->slots;
+  for (u64 i = 0; i < phase.count; i++, op++) {
+    const u64 *a = op->arguments;
+    long result;
+    if (__builtin_expect(op->number >= RESTORE_OP_MOVE, 0)) {
+      result = 0;
+      switch (op->number) {
+      case RESTORE_OP_MOVE:
+        if (slots[a[0]] != a[1]) {
+          result = call(SYS_dup3, slots[a[0]], a[1], a[2]);
+          if (!is_error(result)) call(SYS_close, slots[a[0]], 0, 0);
+        }
+        break;
+      case RESTORE_OP_POKE32: *(volatile u32 *)a[0] = (u32)slots[a[1]]; break;
+      case RESTORE_OP_LOAD_PAIR:
+        slots[a[1]] = ((volatile u32 *)a[0])[0];
+        slots[a[1] + 1] = ((volatile u32 *)a[0])[1];
+        break;
+      case RESTORE_OP_WAIT_THREADS: {
+        u32 seen;
+        while ((seen = __atomic_load_n(&program->ready, __ATOMIC_ACQUIRE)) < program->thread_count)
+          call6(SYS_futex, (u64)&program->ready, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0);
+        break;
+      }
+      case RESTORE_OP_TOUCH:
+        for (u64 page = a[0]; page < a[0] + a[1]; page += 4096) __asm__ volatile("lock orb $0, (%0)" ::"r"(page) : "memory");
+        break;
+      default: result = -EINVAL;
+      }
+      if (is_error(result)) fail(name, i, op->number, result, a);
+      continue;
+    }
+    if (__builtin_expect(op->slot_mask, 0)) {
+      u64 v[6];
+      for (int k = 0; k < 6; k++) v[k] = (op->slot_mask >> k) & 1 ? slots[a[k]] : a[k];
+      result = call6(op->number, v[0], v[1], v[2], v[3], v[4], v[5]);
+    } else {
+      result = call6(op->number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    }
+    if (op->check == RESTORE_MUST_SUCCEED ? is_error(result) : op->check == RESTORE_MUST_EQUAL_FIRST && (u64)result != a[0])
+      fail(name, i, op->number, result, a);
+    if (op->result_slot) slots[op->result_slot] = result;
+  }
+}
+
+__attribute__((noreturn)) static void return_to(u64 frame) {
+  __asm__ volatile("mov %0, %%rsp\n mov $15, %%eax\n syscall\n ud2" ::"r"(frame) : "memory");
+  __builtin_unreachable();
+}
+
+__attribute__((noreturn, used)) void thread_main(struct restore_thread *thread) {
+  run(RESTORE_PHASE_THREAD, thread->phase);
+  if (thread->gs_base) __asm__ volatile("wrgsbase %0" ::"r"(thread->gs_base));
+  if (__atomic_add_fetch(&program->ready, 1, __ATOMIC_ACQ_REL) == program->thread_count)
+    call6(SYS_futex, (u64)&program->ready, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+  while (!__atomic_load_n(&program->go, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)&program->go, FUTEX_WAIT_PRIVATE, 0, 0, 0, 0);
+  return_to(thread->frame);
+}
+
+// The new thread has no usable stack frame of ours: it goes straight to thread_main.
+__attribute__((noinline)) static long clone_thread(struct restore_thread *thread) {
+  long result;
+  register u64 rdi __asm__("rdi") = (u64)&thread->clone;
+  register u64 rsi __asm__("rsi") = sizeof thread->clone;
+  register u64 rbx __asm__("rbx") = (u64)thread;
+  __asm__ volatile("syscall\n test %%rax, %%rax\n jnz 1f\n mov %%rbx, %%rdi\n xor %%ebp, %%ebp\n call thread_main\n 1:"
+                   : "=a"(result)
+                   : "a"(SYS_clone3), "r"(rdi), "r"(rsi), "r"(rbx)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+
+// The clone, inside the blank sandbox's namespaces: everything that is not memory.
+__attribute__((noreturn)) static void become(u32 flags) {
+  struct restore_program *p = program;
+  if (flags & RESTORE_ORDER_TOUCH) run(RESTORE_PHASE_TOUCH, p->touch);
+  report.touched = now();
+  run(RESTORE_PHASE_INSTANCE, p->instance);
+  report.instance = now();
+  struct restore_thread *threads = (struct restore_thread *)p->threads;
+  for (u64 i = 0; i < p->thread_count; i++) {
+    long result = clone_thread(&threads[i]);
+    if (result < 0) fail(RESTORE_PHASE_THREADS, i, SYS_clone3, result, (u64 *)&threads[i].clone.set_tid);
+  }
+  report.threads = now();
+  run(RESTORE_PHASE_MAIN, p->main);
+  report.done = now();
+  send_report(RESTORE_REPORT_DONE, 0);
+  call(SYS_close_range, p->descriptor_base, ~0u, 0);
+  __asm__ volatile("wrfsbase %0" ::"r"(p->main_fs_base));
+  if (p->main_gs_base) __asm__ volatile("wrgsbase %0" ::"r"(p->main_gs_base));
+  if (p->thread_count) {
+    __atomic_store_n(&p->go, 1, __ATOMIC_RELEASE);
+    call6(SYS_futex, (u64)&p->go, FUTEX_WAKE_PRIVATE, 0x7fffffff, 0, 0, 0);
+  }
+  return_to(p->main_frame);
+}
+
+struct io_vector {
+  void *base;
+  u64 length;
+};
+struct message_header {
+  void *name;
+  u32 name_length, pad0;
+  struct io_vector *vectors;
+  u64 vector_count;
+  void *ancillary;
+  u64 ancillary_length;
+  int flags, pad1;
+};
+
+// Waits for an order; answers how many descriptors came with it. Ends the template when the daemon has closed the socket.
+static u32 receive_order(struct restore_order *order, u32 *descriptors) {
+  static char ancillary[16 + 4 * RESTORE_ORDER_DESCRIPTORS] __attribute__((aligned(8)));
+  struct io_vector vector = {order, sizeof *order};
+  struct message_header header = {.vectors = &vector, .vector_count = 1, .ancillary = ancillary, .ancillary_length = sizeof ancillary};
+  long result;
+  do result = call(SYS_recvmsg, control, &header, 0x40000000 /* MSG_CMSG_CLOEXEC */);
+  while (result == -4 /* EINTR */);
+  if (result != sizeof *order) call(SYS_exit_group, 0, 0, 0);
+  u32 count = 0;
+  if (header.ancillary_length >= 16) {
+    count = (u32)((*(u64 *)ancillary - 16) / 4);
+    for (u32 i = 0; i < count; i++) descriptors[i] = ((u32 *)(ancillary + 16))[i];
+  }
+  return count;
+}
+
+// In the clone: enter the sandbox, put the supplied descriptors where the program expects them, close all else.
+__attribute__((noreturn)) static void enter(const struct restore_order *order, const u32 *descriptors) {
+  u64 base = program->descriptor_base;
+  long result = call(SYS_setns, descriptors[0], CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS, 0);
+  if (result < 0) fail(RESTORE_PHASE_ENTER, 0, SYS_setns, result, 0);
+  for (u32 i = 0; i < order->cgroups; i++) {
+    result = call(SYS_write, descriptors[1 + i], "0", 1);
+    if (result < 0) fail(RESTORE_PHASE_ENTER, 1 + i, SYS_write, result, 0);
+  }
+  result = call(SYS_fcntl, control, F_DUPFD_CLOEXEC, base);
+  if (result < 0) fail(RESTORE_PHASE_ENTER, 20, SYS_fcntl, result, 0);
+  control = (u64)result;
+  for (u32 i = 0; i < order->supplied; i++) {
+    result = call(SYS_fcntl, descriptors[1 + order->cgroups + i], F_DUPFD_CLOEXEC, base + 1);
+    if (result < 0) fail(RESTORE_PHASE_ENTER, 21 + i, SYS_fcntl, result, 0);
+    program->slots[RESTORE_SLOT_SUPPLIED + i] = (u64)result;
+  }
+  call(SYS_close_range, 0, base - 1, 0);
+  report.entered = now();
+  become(order->flags);
+}
+
+__attribute__((noreturn)) static void serve(void) {
+  for (;;) {
+    struct restore_order order;
+    u32 descriptors[RESTORE_ORDER_DESCRIPTORS];
+    u32 count = receive_order(&order, descriptors);
+    report.id = order.id;
+    report.ordered = now();
+    long result = -EMSGSIZE;
+    if (count == 1 + order.cgroups + order.supplied && order.supplied <= RESTORE_SLOT_FREE - RESTORE_SLOT_SUPPLIED) {
+      result = call(SYS_setns, descriptors[0], CLONE_NEWPID, 0);
+      if (result >= 0) {
+        struct restore_clone_arguments arguments = {.flags = CLONE_PARENT, .set_tid = (u64)&program->main_process_id, .set_tid_size = 1};
+        result = call(SYS_clone3, &arguments, sizeof arguments, 0);
+        if (result == 0) {
+          report.cloned = now();
+          enter(&order, descriptors);
+        }
+      }
+    }
+    for (u32 i = 0; i < count; i++) call(SYS_close, descriptors[i], 0, 0);
+    send_report(RESTORE_REPORT_CLONED, result);
+  }
+}
+
+// [vvar], [vvar_vclock] and [vdso] lie side by side wherever the kernel put them; they must come to where the snapshot had them.
+static void move_vdso(u64 from) {
+  struct restore_program *p = program;
+  u64 lengths[3] = {p->vvar_length, p->vvar_vclock_length, p->vdso_length};
+  u64 total = lengths[0] + lengths[1] + lengths[2], to = p->vvar_start;
+  if (to == from) return;
+  u64 stops[2] = {0x10000000000ull, to};
+  int overlap = to < from + total && from < to + total;
+  for (int stop = overlap ? 0 : 1; stop < 2; stop++) {
+    u64 offset = 0;
+    for (int i = 0; i < 3; i++) {
+      if (!lengths[i]) continue;
+      long result = call6(SYS_mremap, from + offset, lengths[i], lengths[i], 3 /* MAYMOVE | FIXED */, stops[stop] + offset, 0);
+      if (is_error(result)) {
+        u64 arguments[6] = {from + offset, lengths[i], lengths[i], 3, stops[stop] + offset, 0};
+        fail(RESTORE_PHASE_SETUP, 10 + i, SYS_mremap, result, arguments);
+      }
+      offset += lengths[i];
+    }
+    from = stops[stop];
+  }
+}
+
+__attribute__((noreturn, used)) void restorer_main(const u64 *initial_stack) {
+  extern char __restorer_start[], __restorer_end[];
+  u64 everything = ~0ull;
+  call6(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (u64)&everything, 0, 8, 0, 0);
+  // Past argc, argv and envp lies the auxiliary vector: it tells where the vDSO is.
+  const u64 *word = initial_stack + 1 + initial_stack[0] + 1;
+  while (*word) word++;
+  u64 vdso = 0;
+  for (word++; word[0] != AT_NULL; word += 2)
+    if (word[0] == AT_SYSINFO_EHDR) vdso = word[1];
+  // Our own text becomes an anonymous copy: the executable must be unmapped before PR_SET_MM_EXE_FILE is allowed to replace it.
+  u64 start = (u64)__restorer_start, length = (u64)__restorer_end - start;
+  long copy = call6(SYS_mmap, 0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (is_error(copy)) fail(RESTORE_PHASE_SETUP, 0, SYS_mmap, copy, 0);
+  for (u64 i = 0; i < length / 8; i++) ((volatile u64 *)copy)[i] = ((u64 *)start)[i];
+  call(SYS_mprotect, copy, length, PROT_READ | PROT_WRITE | PROT_EXEC);
+  long result = call6(SYS_mremap, copy, length, length, 3, start, 0);
+  if (is_error(result)) fail(RESTORE_PHASE_SETUP, 1, SYS_mremap, result, 0);
+  // The program: its first page tells its size.
+  result = call6(SYS_mmap, RESTORE_PROGRAM_BASE, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, PROGRAM, 0);
+  if (is_error(result)) fail(RESTORE_PHASE_SETUP, 2, SYS_mmap, result, 0);
+  u64 size = program->size;
+  if (program->magic != RESTORE_PROGRAM_MAGIC || size > RESTORER_END - RESTORE_PROGRAM_BASE) fail(RESTORE_PHASE_SETUP, 3, 0, -EINVAL, 0);
+  result = call6(SYS_mmap, RESTORE_PROGRAM_BASE, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_POPULATE, PROGRAM, 0);
+  if (is_error(result)) fail(RESTORE_PHASE_SETUP, 4, SYS_mmap, result, 0);
+  // Everything else goes, the vDSO moves.
+  u64 vvar = vdso - program->vvar_length - program->vvar_vclock_length;
+  u64 total = program->vvar_length + program->vvar_vclock_length + program->vdso_length;
+  call(SYS_munmap, RESTORER_END, vvar - RESTORER_END, 0);
+  call(SYS_munmap, vvar + total, 0x7ffffffff000ull - (vvar + total), 0);
+  move_vdso(vvar);
+  program->slots[RESTORE_SLOT_IMAGE] = IMAGE;
+  run(RESTORE_PHASE_MEMORY, program->memory);
+  call(SYS_close_range, PROGRAM, ~0u, 0);
+  send_report(RESTORE_REPORT_TEMPLATE, 0);
+  serve();
+}
+
+__asm__(".globl _start\n_start:\n mov %rsp, %rdi\n lea stack+16384(%rip), %rsp\n and $-64, %rsp\n call restorer_main\n");
