@@ -1,3 +1,7 @@
+internal import Crypto
+internal import Dispatch
+internal import Glibc
+internal import Linux
 public import SnapshotFormat
 public import SystemPackage
 
@@ -35,7 +39,7 @@ public struct CheckpointTimings: Sendable {
 /// Freezes a sandboxed process, and writes what is needed to make it again.
 public enum Checkpoint {
   /// Waits until the process is quiet, stops it, and writes `manifest`, `image` and (if /tmp was not empty) `tmp/` into `directory`, synced. The process
-  /// is left stopped if `leaveFrozen`, else it goes on.
+  /// goes on afterwards.
   ///
   /// - Parameters:
   ///   - processID: the sandbox's first program, as this daemon sees it.
@@ -46,7 +50,87 @@ public enum Checkpoint {
   public static func take(
     processID: Int32, initProcessID: Int32, supplied: [SuppliedDescriptor], directory: FilePath
   ) async throws(CheckpointError) -> (manifest: SnapshotManifest, timings: CheckpointTimings) {
-    fatalError("not built yet")
+    let clock = ContinuousClock()
+    let start = clock.now
+    try await Quiescence.wait(process: processID)
+    let quiet = clock.now
+    // ptrace belongs to one thread: the whole of it happens in one block.
+    let outcome: Result<(SnapshotManifest, Duration), CheckpointError> = await withCheckedContinuation { continuation in
+      DispatchQueue.global().async {
+        do {
+          continuation.resume(
+            returning: .success(
+              try collect(
+                processID: processID, initProcessID: initProcessID, supplied: supplied, directory: directory)))
+        } catch {
+          continuation.resume(returning: .failure(CheckpointError(wrapping: error)))
+        }
+      }
+    }
+    let (manifest, frozen) = try outcome.get()
+    return (manifest, CheckpointTimings(quiesce: quiet - start, frozen: frozen, total: clock.now - start))
+  }
+
+  private static func collect(
+    processID: Int32, initProcessID: Int32, supplied: [SuppliedDescriptor], directory: FilePath
+  ) throws -> (SnapshotManifest, Duration) {
+    let clock = ContinuousClock()
+    let start = clock.now
+    let process = try FrozenProcess.freeze(processID: processID)
+    try refuseCompany(processID: processID, initProcessID: initProcessID)
+    var descriptors = try DescriptorCollection(process: processID, supplied: supplied)
+    let open = try descriptors.collect()
+    let lowest = RestorerRegion.end
+    var memory = MemoryCollection(
+      image: try ImageWriter(path: directory.appending("image")), lowestAddress: lowest)
+    try memory.collect(process)
+    let state = try ProcessState(
+      process, mappings: memory.mappings, library: memory.library, descriptors: open)
+    let files = memory.files
+    let temporary = "/proc/\(processID)/root/tmp"
+    if try !DirectoryCopy.names(in: temporary).isEmpty {
+      let copy = directory.appending("tmp")
+      try makeDirectory(copy)
+      try DirectoryCopy.copyContents(of: temporary, to: copy.string)
+    }
+    let vdsoDigest = Array(SHA256.hash(data: process.vdso))
+    _ = consume process
+    let frozen = clock.now - start
+    let (bytes, digest) = try memory.finish()
+    let manifest = SnapshotManifest(
+      compatibility: Compatibility(
+        kernelRelease: try Kernel.release(), vectorFeatures: Kernel.vectorFeatures, vdsoDigest: vdsoDigest,
+        files: files),
+      process: state, imageBytes: bytes, imageDigest: digest, warnings: descriptors.warnings)
+    let path = directory.appending("manifest")
+    let file = try FileDescriptor.open(
+      path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: [.ownerReadWrite])
+    try file.closeAfter { _ = try file.writeAll(manifest.encode()) }
+    try Durability.synchronize(path)
+    try Durability.synchronize(directory)
+    return (manifest, frozen)
+  }
+
+  /// Only one process is brought back yet: children, and processes beside it in the sandbox, are refused by name.
+  private static func refuseCompany(processID: Int32, initProcessID: Int32) throws {
+    func refuse(_ child: Substring, _ relation: String) -> CheckpointError {
+      let name = (try? ProcessFiles.text("/proc/\(child)/comm"))?.split(separator: "\n").first ?? "?"
+      return .refused("process \(child) (\(name)) \(relation): process trees are not brought back yet")
+    }
+    for thread in try ProcessFiles.numbers(in: "/proc/\(processID)/task") {
+      let children = try ProcessFiles.text("/proc/\(processID)/task/\(thread)/children")
+      if let child = children.split(separator: " ").first { throw refuse(child, "is a child of the runtime") }
+    }
+    let siblings = try ProcessFiles.text("/proc/\(initProcessID)/task/\(initProcessID)/children")
+    for sibling in siblings.split(separator: " ") where sibling != "\(processID)" {
+      throw refuse(sibling, "runs beside the runtime")
+    }
+  }
+
+  private static func makeDirectory(_ path: FilePath) throws {
+    guard mkdir(path.string, 0o755) == 0 else {
+      throw SystemCallError(call: "mkdir", subject: path.string, errno: Errno(rawValue: errno))
+    }
   }
 }
 

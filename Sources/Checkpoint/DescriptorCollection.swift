@@ -1,0 +1,185 @@
+import Linux
+import SnapshotFormat
+import SystemPackage
+
+/// Reads the open descriptors of a frozen process.
+struct DescriptorCollection {
+  let process: Int32
+  let supplied: [SuppliedDescriptor]
+  private(set) var warnings: [String] = []
+  private var sockets: [UInt64: TCPSocket] = [:]
+  private var unixPeers: [UInt64: UInt64]?
+
+  init(process: Int32, supplied: [SuppliedDescriptor]) throws(SystemCallError) {
+    self.process = process
+    self.supplied = supplied
+    for socket in try TCPSocket.all(of: process) where socket.inode != 0 { sockets[socket.inode] = socket }
+  }
+
+  mutating func collect() throws -> [Descriptor] {
+    let handle = try Kernel.openProcess(process)
+    defer { try? handle.close() }
+    let numbers = try ProcessFiles.numbers(in: "/proc/\(process)/fd")
+    var links: [Int32: String] = [:]
+    for number in numbers { links[number] = try ProcessFiles.link("/proc/\(process)/fd/\(number)") }
+    var result: [Descriptor] = []
+    var firstOfLink: [String: [UInt32]] = [:]
+    for number in numbers {
+      let link = links[number] ?? ""
+      let information = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
+      let flags = UInt32(information.number("flags", radix: 8) ?? 0)
+      // Two numbers with one open file description have the same link; kcmp tells them from two openings of one file.
+      var description = UInt32(number)
+      for candidate in firstOfLink[link] ?? []
+      where try Kernel.sameDescription(process: process, candidate, UInt32(number)) {
+        description = candidate
+        break
+      }
+      if description == UInt32(number) { firstOfLink[link, default: []].append(description) }
+      let kind =
+        if let first = result.first(where: { $0.number == description }) {
+          first.kind
+        } else {
+          try kind(number: number, link: link, information: information, flags: flags, handle: handle)
+        }
+      result.append(
+        Descriptor(
+          number: UInt32(number), description: description, statusFlags: flags & ~0o2000000,
+          closeOnExec: flags & 0o2000000 != 0, kind: kind))
+    }
+    try checkEnds(result)
+    return result
+  }
+
+  private mutating func kind(
+    number: Int32, link: String, information: ProcessFields, flags: UInt32, handle: FileDescriptor
+  ) throws -> Descriptor.Kind {
+    let subject = "descriptor \(number) of process \(process) is \(link)"
+    func refuse(_ reason: String) -> CheckpointError { .refused("\(subject): \(reason)") }
+    if information["lock"] != nil { throw refuse("its file lock is not brought back yet") }
+    if link.hasPrefix("pipe:[") {
+      let inode = inode(of: link)
+      if let match = supplied.first(where: { $0.identity == .pipe(inode: inode) }) { return .supplied(match.role) }
+      return try pipe(inode: inode, number: number, writes: flags & 3 == 1, handle: handle)
+    }
+    if link.hasPrefix("socket:[") { return try socket(number: number, inode: inode(of: link), handle: handle, refuse) }
+    switch link {
+    case "anon_inode:[eventfd]":
+      return .event(
+        count: information.number("eventfd-count", radix: 16) ?? 0,
+        semaphore: information.number("eventfd-semaphore") == 1)
+    case "anon_inode:[eventpoll]": return .epoll(try epollEntries(number: number))
+    default: break
+    }
+    guard link.hasPrefix("/") else { throw refuse("this kind of kernel object is not brought back yet") }
+    if link.hasPrefix("/memfd:") { throw refuse("memory files are not brought back yet") }
+    if link.hasSuffix(" (deleted)") { throw refuse("the file was deleted") }
+    if flags & 0o20000000 == 0o20000000, flags & 0o200000 == 0 { throw refuse("O_TMPFILE files cannot be brought back") }
+    let status = try FileStatus(path: "/proc/\(process)/root\(link)")
+    switch status.kind {
+    case .regular, .directory: break
+    case .characterDevice:
+      guard ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"].contains(link) else {
+        throw refuse("devices other than null, zero, full, random and urandom cannot be brought back")
+      }
+    case .fifo: throw refuse("FIFOs are not brought back yet")
+    default: throw refuse("this kind of file cannot be brought back")
+    }
+    return .file(path: link, offset: information.number("pos") ?? 0)
+  }
+
+  private func inode(of link: String) -> UInt64 {
+    UInt64(link.drop { $0 != "[" }.dropFirst().dropLast()) ?? 0
+  }
+
+  /// Pipes: the bytes that wait are copied by `tee(2)`, which leaves them where they are.
+  private func pipe(
+    inode: UInt64, number: Int32, writes: Bool, handle: FileDescriptor
+  ) throws -> Descriptor.Kind {
+    let end = try Kernel.duplicate(number, of: handle)
+    defer { try? end.close() }
+    let capacity = try Kernel.pipeCapacity(end)
+    var waiting: [UInt8] = []
+    if !writes {
+      let count = try Kernel.bytesWaiting(in: end)
+      if count > 0 {
+        let copy = try Kernel.pipe()
+        defer {
+          try? copy.reading.close()
+          try? copy.writing.close()
+        }
+        try Kernel.setPipeCapacity(copy.writing, capacity)
+        let copied = try Kernel.tee(from: end, to: copy.writing, count: count)
+        var buffer = [UInt8](repeating: 0, count: copied)
+        let got = try buffer.withUnsafeMutableBytes { try copy.reading.read(into: $0) }
+        guard got == count else {
+          throw CheckpointError.refused(
+            "descriptor \(number) of process \(process): only \(got) of the \(count) bytes in the pipe could be copied")
+        }
+        waiting = buffer
+      }
+    }
+    return .pipe(pipe: inode, writes: writes, waiting: waiting, capacity: UInt32(capacity))
+  }
+
+  private mutating func socket(
+    number: Int32, inode: UInt64, handle: FileDescriptor, _ refuse: (String) -> CheckpointError
+  ) throws -> Descriptor.Kind {
+    if let tcp = sockets[inode] {
+      if let match = supplied.first(where: { $0.identity == .tcp(localPort: tcp.localPort) }), tcp.remotePort != 0 {
+        return .supplied(match.role)
+      }
+      if tcp.state == 10 { throw refuse("listening sockets are not brought back yet") }
+      warnings.append(
+        "descriptor \(number): the connection from port \(tcp.localPort) to port \(tcp.remotePort) (\(tcp.remote)) "
+          + "comes back closed by the other end")
+      return .closedConnection
+    }
+    if unixPeers == nil { unixPeers = try Kernel.unixPeers(ofProcess: process) }
+    guard let peer = unixPeers?[inode] else {
+      throw refuse("only unix socket pairs and TCP connections are brought back yet")
+    }
+    let copy = try Kernel.duplicate(number, of: handle)
+    defer { try? copy.close() }
+    let type = try Kernel.socketType(copy)
+    let count = try Kernel.bytesWaiting(in: copy)
+    if count > 0, type != 1 { throw refuse("messages that wait in a datagram socket pair are not brought back yet") }
+    return .socketPair(
+      socket: inode, peer: peer, type: type, waiting: count > 0 ? try Kernel.peek(copy, count: count) : [])
+  }
+
+  private func epollEntries(number: Int32) throws -> [Descriptor.EpollEntry] {
+    // "tfd:        5 events:       19 data:                5  pos:0 ino:... sdev:..." (fs/eventpoll.c)
+    try ProcessFiles.text("/proc/\(process)/fdinfo/\(number)").split(separator: "\n").compactMap { line in
+      guard line.hasPrefix("tfd:") else { return nil }
+      let fields = line.split(whereSeparator: { $0 == " " || $0 == ":" })
+      guard fields.count >= 6, let target = UInt32(fields[1]), let events = UInt32(fields[3], radix: 16),
+        let data = UInt64(fields[5], radix: 16)
+      else { return nil }
+      return Descriptor.EpollEntry(target: target, events: events, data: data)
+    }
+  }
+
+  /// Refuses what is only half inside: an epoll set that watches a number that is closed, a socket pair whose other end somebody else holds.
+  private func checkEnds(_ descriptors: [Descriptor]) throws {
+    let numbers = Set(descriptors.map(\.number))
+    var socketsInside: Set<UInt64> = []
+    for descriptor in descriptors {
+      if case .socketPair(let socket, _, _, _) = descriptor.kind { socketsInside.insert(socket) }
+    }
+    for descriptor in descriptors {
+      switch descriptor.kind {
+      case .epoll(let entries):
+        for entry in entries where !numbers.contains(entry.target) {
+          throw CheckpointError.refused(
+            "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed")
+        }
+      case .socketPair(let socket, let peer, _, _):
+        if peer == 0 || peer == socket || socketsInside.contains(peer) { continue }
+        throw CheckpointError.refused(
+          "descriptor \(descriptor.number) of process \(process) is a unix socket connected to a socket of another process")
+      default: break
+      }
+    }
+  }
+}

@@ -1,0 +1,121 @@
+import Linux
+import SnapshotFormat
+import SystemPackage
+
+/// A process all of whose threads stand still. Lives on one thread, as `ptrace(2)` demands; letting go of it lets the process go on.
+struct FrozenProcess: ~Copyable {
+  /// As this daemon sees it.
+  let processID: Int32
+  /// The threads, the main one first, then by their id inside the sandbox.
+  let threads: [(traced: TracedThread, innerID: UInt32)]
+  /// Its mappings.
+  let areas: [MemoryArea]
+  let memory: ProcessMemory
+  /// Address of a `syscall` instruction in the vDSO.
+  let instruction: UInt64
+  /// The vDSO's bytes.
+  let vdso: [UInt8]
+
+  /// Stops every thread of a process.
+  static func freeze(processID: Int32) throws(CheckpointError) -> FrozenProcess {
+    var stopped: [Int32: TracedThread] = [:]
+    do {
+      // A thread can make another one until it stands: look again until nothing new appears.
+      while true {
+        var added = false
+        for thread in try ProcessFiles.numbers(in: "/proc/\(processID)/task") where stopped[thread] == nil {
+          guard let traced = try TracedThread(stopping: thread) else { continue }
+          stopped[thread] = traced
+          added = true
+        }
+        if !added { break }
+      }
+      guard stopped[processID] != nil else {
+        throw CheckpointError(code: .processEnded, message: "the process ended before its snapshot was taken")
+      }
+      var threads: [(traced: TracedThread, innerID: UInt32)] = []
+      for (thread, traced) in stopped {
+        let status = try ProcessFields(path: "/proc/\(processID)/task/\(thread)/status")
+        guard let inner = status.numbers("NSpid").last else {
+          throw SystemCallError(call: "read", subject: "NSpid of thread \(thread)", errno: .invalidArgument)
+        }
+        threads.append((traced, inner))
+      }
+      threads.sort { place($0) < place($1) }
+      func place(_ thread: (traced: TracedThread, innerID: UInt32)) -> UInt32 {
+        thread.traced.threadID == processID ? 0 : thread.innerID
+      }
+      let areas = try MemoryArea.all(of: processID)
+      guard let library = areas.first(where: { $0.name == "[vdso]" }) else {
+        throw CheckpointError(code: .refused, message: "process \(processID) has no vDSO")
+      }
+      let memory = try ProcessMemory(process: processID)
+      let vdso = try memory.bytes(at: library.start, count: Int(library.end - library.start))
+      let pairs = zip(vdso, vdso.dropFirst()).enumerated()
+      guard let offset = pairs.first(where: { $0.element == (0x0f, 0x05) })?.offset else {
+        throw CheckpointError(code: .refused, message: "the vDSO of process \(processID) holds no syscall instruction")
+      }
+      return FrozenProcess(
+        processID: processID, threads: threads, areas: areas, memory: memory,
+        instruction: library.start + UInt64(offset), vdso: vdso)
+    } catch {
+      for traced in stopped.values { traced.detach() }
+      throw CheckpointError(wrapping: error)
+    }
+  }
+
+  private init(
+    processID: Int32, threads: [(traced: TracedThread, innerID: UInt32)], areas: [MemoryArea],
+    memory: consuming ProcessMemory, instruction: UInt64, vdso: [UInt8]
+  ) {
+    self.processID = processID
+    self.threads = threads
+    self.areas = areas
+    self.memory = memory
+    self.instruction = instruction
+    self.vdso = vdso
+  }
+
+  deinit {
+    for thread in threads { thread.traced.detach() }
+  }
+}
+
+/// A stopped thread that makes system calls for us, with a scratch area on its stack below the red zone.
+struct BorrowedThread: ~Copyable {
+  let thread: TracedThread
+  let registers: Registers
+  let scratch: UInt64
+  private let instruction: UInt64
+
+  init(_ thread: TracedThread, in process: borrowing FrozenProcess) throws(SystemCallError) {
+    self.thread = thread
+    registers = Registers(words: try thread.registers())
+    scratch = (registers[.rsp] &- 1024) & ~63
+    instruction = process.instruction
+  }
+
+  /// Makes the call and answers its result, negative errno included.
+  func call(_ number: UInt64, _ arguments: UInt64...) throws(SystemCallError) -> Int64 {
+    try thread.inject(number: number, arguments: arguments, registers: registers.words, instruction: instruction)
+  }
+
+  /// Gives the thread its registers back.
+  deinit { try? thread.setRegisters(registers.words) }
+}
+
+extension CheckpointError {
+  /// An error of a lower room in this room's words.
+  init(wrapping error: any Error) {
+    if let error = error as? CheckpointError {
+      self = error
+    } else {
+      self.init(code: .system, message: "the snapshot could not be taken: \(error)")
+    }
+  }
+
+  /// A refusal that names what cannot be brought back.
+  static func refused(_ message: String) -> CheckpointError {
+    CheckpointError(code: .refused, message: message)
+  }
+}

@@ -1,0 +1,216 @@
+import Crypto
+import Linux
+import SnapshotFormat
+import SystemPackage
+
+/// Reads a frozen process's memory: mappings into values, pages into the image.
+struct MemoryCollection: ~Copyable {
+  private(set) var mappings: [Mapping] = []
+  private(set) var files: [Compatibility.File] = []
+  private(set) var library = VirtualLibrary(start: 0, lengths: [0, 0, 0])
+  private var fileIndices: [String: UInt32] = [:]
+  private var image: ImageWriter
+  /// Mappings of the restorer lie below this address; programs cannot use them.
+  private let lowestAddress: UInt64
+
+  init(image: consuming ImageWriter, lowestAddress: UInt64) {
+    self.image = image
+    self.lowestAddress = lowestAddress
+  }
+
+  /// Length and digest of the image, which is synced.
+  consuming func finish() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) { try image.finish() }
+
+  /// Collects every mapping of the process.
+  mutating func collect(_ process: borrowing FrozenProcess) throws {
+    let pages = try PageMap(process: process.processID)
+    var parts: [String: MemoryArea] = [:]
+    for area in process.areas {
+      switch area.name {
+      case "[vvar]", "[vvar_vclock]", "[vdso]":
+        parts[area.name] = area
+        continue
+      case "[vsyscall]": continue
+      default: break
+      }
+      // A restored process has the restorer's pages down here: they are made anew with every clone.
+      if area.end <= RestorerRegion.end { continue }
+      guard area.start >= lowestAddress else {
+        throw CheckpointError.refused("mapping \(describe(area)) lies where the restorer must be (below 0x3f0000)")
+      }
+      mappings.append(try collect(area, of: process, pages: pages))
+    }
+    guard let data = parts["[vvar]"], let code = parts["[vdso]"] else {
+      throw CheckpointError.refused("process \(process.processID) has no [vvar] or [vdso]")
+    }
+    let clock = parts["[vvar_vclock]"]
+    let clockLength = clock.map { $0.end - $0.start } ?? 0
+    guard clock == nil || clock?.start == data.end, code.start == data.end + clockLength else {
+      throw CheckpointError.refused("[vvar] and [vdso] of process \(process.processID) do not lie side by side")
+    }
+    library = VirtualLibrary(start: data.start, lengths: [data.end - data.start, clockLength, code.end - code.start])
+  }
+
+  private mutating func collect(
+    _ area: MemoryArea, of process: borrowing FrozenProcess, pages: borrowing PageMap
+  ) throws -> Mapping {
+    var protection: Mapping.Protection = []
+    if area.permissions.contains("r") { protection.insert(.read) }
+    if area.permissions.contains("w") { protection.insert(.write) }
+    if area.permissions.contains("x") { protection.insert(.execute) }
+    let shared = area.permissions.hasSuffix("s")
+    let backing = try backing(of: area, shared: shared, process: process)
+    var mapping = Mapping(
+      start: area.start, end: area.end, protection: protection, flags: flags(of: area, shared: shared),
+      backing: backing, extents: [], guards: [])
+    if shared { return mapping }
+    // A private file's page is in the image once it was written; an anonymous page unless it is all zeros.
+    let dropsZeros = backing == .anonymous
+    for region in try pages.regions(from: area.start, to: area.end) {
+      if region.isGuard {
+        mapping.guards.append([region.start, region.end - region.start])
+      } else if !region.isFile, !(region.isZero && dropsZeros) {
+        try image.append(
+          from: region.start, to: region.end, of: process.memory, droppingZeros: dropsZeros, extents: &mapping.extents)
+      }
+    }
+    return mapping
+  }
+
+  private mutating func backing(
+    of area: MemoryArea, shared: Bool, process: borrowing FrozenProcess
+  ) throws -> Mapping.Backing {
+    func refuse(_ reason: String) -> CheckpointError {
+      .refused("process \(process.processID) maps \(describe(area)): \(reason)")
+    }
+    if area.inode == 0, !area.name.hasPrefix("/") {
+      if area.name.hasPrefix("anon_inode:") || area.flags.contains("io") || area.flags.contains("pf") {
+        throw refuse("a device's or a kernel object's memory cannot be brought back")
+      }
+      if shared { throw refuse("shared memory is not brought back yet") }
+      if area.flags.contains("ht") { throw refuse("hugetlb pages are not brought back yet") }
+      if area.flags.contains("lo") { throw refuse("locked memory is not brought back yet") }
+      if area.flags.contains("um") || area.flags.contains("uw") { throw refuse("userfaultfd cannot be brought back") }
+      return .anonymous
+    }
+    if area.name.hasSuffix(" (deleted)") {
+      throw refuse(shared ? "shared memory is not brought back yet" : "the file was deleted")
+    }
+    if shared, area.permissions.contains("w") || area.flags.contains("mw") {
+      throw refuse("a file mapped shared and writable is not brought back yet")
+    }
+    if let index = fileIndices[area.name] { return .file(index: index, offset: area.offset) }
+    // Through /proc/PID/root the last component must not be a link, or it would be followed on the host.
+    let status = try FileStatus(path: "/proc/\(process.processID)/root\(area.name)")
+    guard status.kind == .regular, status.inode == area.inode else {
+      throw refuse("it is not (or no longer) the regular file of that name")
+    }
+    let index = UInt32(files.count)
+    files.append(Compatibility.File(path: area.name, size: status.size, modified: status.modified))
+    fileIndices[area.name] = index
+    return .file(index: index, offset: area.offset)
+  }
+
+  private func flags(of area: MemoryArea, shared: Bool) -> Mapping.Flags {
+    // VmFlags, Documentation/filesystems/proc.rst.
+    let names: [(String, Mapping.Flags)] = [
+      ("gd", .growsDown), ("nr", .noReserve), ("hg", .hugePage), ("nh", .noHugePage), ("dc", .dontFork),
+      ("wf", .wipeOnFork), ("dd", .dontDump), ("rr", .random), ("sr", .sequential),
+    ]
+    var flags: Mapping.Flags = shared ? [.shared] : []
+    for (name, flag) in names where area.flags.contains(name) { flags.insert(flag) }
+    return flags
+  }
+
+  private func describe(_ area: MemoryArea) -> String {
+    "\(hexadecimal(area.start))-\(hexadecimal(area.end)) \(area.permissions) \(area.name.isEmpty ? "(anonymous)" : area.name)"
+  }
+}
+
+/// Where the restorer and its program live in every restored process: RESTORER_BASE and RESTORER_END of restore_program.h.
+enum RestorerRegion {
+  static let end: UInt64 = 0x3f0000
+}
+
+/// Writes the image and keeps its digest.
+struct ImageWriter: ~Copyable {
+  private let file: FileDescriptor
+  private let path: FilePath
+  private let buffer: UnsafeMutableRawBufferPointer
+  private var hash = SHA256()
+  private var position: UInt64 = 0
+
+  init(path: FilePath) throws(SystemCallError) {
+    self.path = path
+    do {
+      file = try FileDescriptor.open(
+        path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: [.ownerReadWrite])
+    } catch {
+      throw SystemCallError(call: "open", subject: path.string, errno: error as? Errno ?? .ioError)
+    }
+    buffer = .allocate(byteCount: 1 << 20, alignment: 4096)
+  }
+
+  deinit {
+    buffer.deallocate()
+    try? file.close()
+  }
+
+  /// Appends the pages of [start, end) and lists them as extents, neighbours joined.
+  mutating func append(
+    from start: UInt64, to end: UInt64, of memory: borrowing ProcessMemory, droppingZeros: Bool,
+    extents: inout [Mapping.Extent]
+  ) throws {
+    let page = Int(SnapshotManifest.pageSize)
+    var address = start
+    while address < end {
+      let length = min(buffer.count, Int(end - address))
+      let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<length])
+      try memory.read(at: address, into: chunk)
+      var offset = 0
+      while offset < length {
+        if droppingZeros, isZero(chunk, at: offset) {
+          offset += page
+          continue
+        }
+        var runEnd = offset + page
+        while runEnd < length, !(droppingZeros && isZero(chunk, at: runEnd)) { runEnd += page }
+        try write(UnsafeRawBufferPointer(rebasing: chunk[offset..<runEnd]), at: address + UInt64(offset), &extents)
+        offset = runEnd
+      }
+      address += UInt64(length)
+    }
+  }
+
+  private mutating func write(
+    _ bytes: UnsafeRawBufferPointer, at address: UInt64, _ extents: inout [Mapping.Extent]
+  ) throws {
+    do {
+      try file.writeAll(bytes)
+    } catch {
+      throw SystemCallError(call: "write", subject: path.string, errno: error as? Errno ?? .ioError)
+    }
+    hash.update(bufferPointer: bytes)
+    let length = UInt64(bytes.count)
+    if let last = extents.last, last.start + last.length == address, last.imageOffset + last.length == position {
+      extents[extents.count - 1].length += length
+    } else {
+      extents.append(Mapping.Extent(start: address, length: length, imageOffset: position))
+    }
+    position += length
+  }
+
+  private func isZero(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
+    for word in stride(from: offset, to: offset + Int(SnapshotManifest.pageSize), by: 8)
+    where bytes.load(fromByteOffset: word, as: UInt64.self) != 0 {
+      return false
+    }
+    return true
+  }
+
+  /// Length and digest of what was written, which is synced.
+  consuming func finish() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) {
+    try Durability.synchronize(path)
+    return (position, Array(hash.finalize()))
+  }
+}

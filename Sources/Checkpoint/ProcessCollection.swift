@@ -1,0 +1,122 @@
+import Linux
+import SnapshotFormat
+
+extension ProcessState {
+  /// Reads what belongs to the process as a whole. Refuses what cannot be brought back.
+  init(
+    _ process: borrowing FrozenProcess, mappings: [Mapping], library: VirtualLibrary, descriptors: [Descriptor]
+  ) throws {
+    let processID = process.processID
+    let main = process.threads[0]
+    let status = try ProcessFields(path: "/proc/\(processID)/status")
+    let credentials = try Credentials(status, processID: processID)
+    for thread in process.threads {
+      let own = try ProcessFields(path: "/proc/\(processID)/task/\(thread.traced.threadID)/status")
+      guard own["Uid"] == status["Uid"], own["Gid"] == status["Gid"], own["Seccomp_filters"] == status["Seccomp_filters"]
+      else {
+        throw CheckpointError.refused("thread \(thread.innerID) has other credentials or filters than the main thread")
+      }
+      for set in ["SigPnd", "ShdPnd"] {
+        if let pending = own.number(set, radix: 16), pending != 0 {
+          throw CheckpointError.refused(
+            "thread \(thread.innerID) has pending signals (\(set) \(hexadecimal(pending))), which are not brought back yet")
+        }
+      }
+    }
+    if let timers = try? ProcessFiles.text("/proc/\(processID)/timers"), !timers.isEmpty {
+      throw CheckpointError.refused("process \(processID) has POSIX timers, which are not brought back yet")
+    }
+
+    let borrowed = try BorrowedThread(main.traced, in: process)
+    let scratch = borrowed.scratch
+    let breakAddress = UInt64(bitPattern: try borrowed.call(12, 0))
+    let caught = status.number("SigCgt", radix: 16) ?? 0
+    let ignored = status.number("SigIgn", radix: 16) ?? 0
+    var actions: [SignalAction] = []
+    for signal in UInt32(1)...64 where signal != 9 && signal != 19 {
+      let bit = UInt64(1) << (signal - 1)
+      if caught & bit != 0 {
+        guard try borrowed.call(13, UInt64(signal), 0, scratch, 8) == 0 else { continue }
+        actions.append(SignalAction(signal: signal, words: try process.memory.words(at: scratch, count: 4)))
+      } else if ignored & bit != 0 {
+        actions.append(SignalAction(signal: signal, words: [1, 0, 0, 0]))  // SIG_IGN
+      }
+    }
+    // MEMBARRIER_CMD_GET_REGISTRATIONS (linux/membarrier.h); older kernels answer an error.
+    let registrations = try borrowed.call(324, 512, 0, 0)
+    var timers: [[UInt64]] = []
+    for which in UInt64(0)..<3 {
+      _ = try borrowed.call(36, which, scratch)  // getitimer
+      timers.append(try process.memory.words(at: scratch, count: 4))
+    }
+    let dumpable = try borrowed.call(157, 3) == 1  // PR_GET_DUMPABLE
+
+    let session = status.numbers("NSsid").last ?? 0
+    var limits: [ResourceLimit] = []
+    for resource in UInt32(0)..<16 {
+      let limit = try Kernel.resourceLimit(resource, ofProcess: processID)
+      limits.append(ResourceLimit(resource: resource, current: limit.current, maximum: limit.maximum))
+    }
+    var completed = credentials
+    completed.dumpable = dumpable
+    var threads: [ThreadState] = []
+    for thread in process.threads {
+      threads.append(try ThreadState(thread.traced, innerID: thread.innerID, of: process))
+    }
+    self.init(
+      processID: main.innerID,
+      leadsSession: session == main.innerID,
+      executable: try ProcessFiles.link("/proc/\(processID)/exe"),
+      layout: try SnapshotFormat.MemoryLayout(processID: processID, breakAddress: breakAddress),
+      auxiliaryVector: try ProcessFiles.bytes("/proc/\(processID)/auxv"),
+      vdso: library,
+      mappings: mappings,
+      workingDirectory: try ProcessFiles.link("/proc/\(processID)/cwd"),
+      umask: UInt32(status.number("Umask", radix: 8) ?? 0o22),
+      signalActions: actions,
+      membarrierRegistrations: registrations > 0 ? UInt64(registrations) : 0,
+      intervalTimers: timers,
+      resourceLimits: limits,
+      credentials: completed,
+      seccompFilters: try main.traced.seccompFilters().reversed(),
+      descriptors: descriptors,
+      threads: threads)
+  }
+}
+
+extension SnapshotFormat.MemoryLayout {
+  /// Reads /proc/PID/stat, see proc_pid_stat(5); the break is asked of the process itself.
+  init(processID: Int32, breakAddress: UInt64) throws {
+    let text = try ProcessFiles.text("/proc/\(processID)/stat")
+    guard let end = text.lastIndex(of: ")") else {
+      throw CheckpointError.refused("/proc/\(processID)/stat is malformed")
+    }
+    // The first field after the name is number 3.
+    let fields = text[text.index(after: end)...].split(separator: " ").map { UInt64($0) ?? 0 }
+    guard fields.count >= 49 else { throw CheckpointError.refused("/proc/\(processID)/stat is malformed") }
+    func field(_ number: Int) -> UInt64 { fields[number - 3] }
+    self.init(words: [
+      field(26), field(27), field(45), field(46), field(47), breakAddress, field(28), field(48), field(49), field(50),
+      field(51),
+    ])
+  }
+}
+
+extension Credentials {
+  fileprivate init(_ status: ProcessFields, processID: Int32) throws {
+    for set in ["CapPrm", "CapEff", "CapAmb"] {
+      if let capabilities = status.number(set, radix: 16), capabilities != 0 {
+        throw CheckpointError.refused(
+          "process \(processID) has capabilities (\(set) \(hexadecimal(capabilities))), which no sandboxed process may have")
+      }
+    }
+    let users = status.numbers("Uid")
+    let groups = status.numbers("Gid")
+    guard users.count == 4, groups.count == 4 else {
+      throw CheckpointError.refused("/proc/\(processID)/status is malformed")
+    }
+    self.init(
+      userIDs: Array(users[..<3]), groupIDs: Array(groups[..<3]), groups: status.numbers("Groups"),
+      noNewPrivileges: status.number("NoNewPrivs") == 1, dumpable: true)
+  }
+}

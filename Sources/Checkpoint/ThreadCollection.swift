@@ -1,0 +1,29 @@
+import Linux
+import SnapshotFormat
+
+extension ThreadState {
+  /// Reads a stopped thread.
+  init(_ thread: TracedThread, innerID: UInt32, of process: borrowing FrozenProcess) throws(SystemCallError) {
+    let borrowed = try BorrowedThread(thread, in: process)
+    let sequence = try thread.restartableSequence()
+    // prctl(PR_GET_TID_ADDRESS) and sigaltstack write to the scratch area.
+    let addressResult = try borrowed.call(157, 40, borrowed.scratch)
+    let clearAddress = addressResult < 0 ? 0 : try process.memory.words(at: borrowed.scratch, count: 1)[0]
+    _ = try borrowed.call(131, 0, borrowed.scratch)
+    let stack = try process.memory.words(at: borrowed.scratch, count: 3)
+    var name = try ProcessFiles.bytes("/proc/\(process.processID)/task/\(thread.threadID)/comm")
+    if name.last == 10 { name.removeLast() }
+    self.init(
+      threadID: innerID,
+      registers: borrowed.registers,
+      vectorState: try thread.vectorState(),
+      signalMask: try thread.signalMask(),
+      restartableSequence: sequence.address == 0
+        ? nil
+        : RestartableSequence(address: sequence.address, size: sequence.size, signature: sequence.signature),
+      robustList: try thread.robustList(),
+      clearThreadID: clearAddress,
+      alternateStack: [stack[0], stack[1] & 0xffff_ffff, stack[2]],
+      name: Array(name.prefix(15)))
+  }
+}

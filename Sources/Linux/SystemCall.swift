@@ -1,0 +1,158 @@
+internal import CLinux
+public import SystemPackage
+
+/// Makes a kernel answer (a result, or -errno) into a value or an error.
+func checked(
+  _ result: Int, _ call: String, _ subject: @autoclosure () -> String = ""
+) throws(SystemCallError) -> Int {
+  guard result < 0 else { return result }
+  throw SystemCallError(call: call, subject: subject(), errno: Errno(rawValue: CInt(-result)))
+}
+
+/// Runs `body`, which throws `Errno` as swift-system's calls do, and names the call.
+func named<Value>(_ call: String, _ subject: String, _ body: () throws -> Value) throws(SystemCallError) -> Value {
+  do {
+    return try body()
+  } catch {
+    throw SystemCallError(call: call, subject: subject, errno: error as? Errno ?? .ioError)
+  }
+}
+
+/// Calls of the kernel that swift-system has no name for.
+public enum Kernel {
+  /// The release of the running kernel, `uname -r`.
+  public static func release() throws(SystemCallError) -> String {
+    try ProcessFiles.text("/proc/sys/kernel/osrelease").trimmingNewline
+  }
+
+  /// XCR0: the vector state components that this machine has enabled.
+  public static var vectorFeatures: UInt64 { thaw_xcr0() }
+
+  /// A descriptor of a process (`pidfd_open(2)`), which becomes readable when it ends. The caller closes it.
+  public static func openProcess(_ processID: Int32) throws(SystemCallError) -> FileDescriptor {
+    let result = try checked(thaw_syscall(434, UInt(processID), 0, 0, 0, 0, 0), "pidfd_open", "\(processID)")
+    return FileDescriptor(rawValue: CInt(result))
+  }
+
+  /// A duplicate of descriptor `number` of another process (`pidfd_getfd(2)`). The caller closes it.
+  public static func duplicate(
+    _ number: Int32, of process: FileDescriptor
+  ) throws(SystemCallError) -> FileDescriptor {
+    let result = try checked(
+      thaw_syscall(438, UInt(process.rawValue), UInt(number), 0, 0, 0, 0), "pidfd_getfd", "\(number)")
+    return FileDescriptor(rawValue: CInt(result))
+  }
+
+  /// Whether two descriptors of a process share one open file description (`kcmp(2)`, KCMP_FILE).
+  public static func sameDescription(
+    process: Int32, _ first: UInt32, _ second: UInt32
+  ) throws(SystemCallError) -> Bool {
+    let pid = UInt(process)
+    return try checked(
+      thaw_syscall(312, pid, pid, UInt(THAW_KCMP_FILE), UInt(first), UInt(second), 0), "kcmp", "\(process)")
+      == 0
+  }
+
+  /// An anonymous file in memory (`memfd_create(2)`), close-on-exec. The caller closes it.
+  public static func memoryFile(name: String) throws(SystemCallError) -> FileDescriptor {
+    let result = name.withCString { thaw_syscall(319, UInt(bitPattern: $0), 1, 0, 0, 0, 0) }
+    return FileDescriptor(rawValue: CInt(try checked(result, "memfd_create", name)))
+  }
+
+  /// Bytes that wait to be read from a socket or pipe (FIONREAD).
+  public static func bytesWaiting(in descriptor: FileDescriptor) throws(SystemCallError) -> Int {
+    try checked(thaw_bytes_waiting(descriptor.rawValue), "ioctl FIONREAD")
+  }
+
+  /// The capacity of a pipe in bytes (`fcntl(2)`, F_GETPIPE_SZ).
+  public static func pipeCapacity(_ descriptor: FileDescriptor) throws(SystemCallError) -> Int {
+    try checked(thaw_syscall(72, UInt(descriptor.rawValue), 1032, 0, 0, 0, 0), "fcntl F_GETPIPE_SZ")
+  }
+
+  /// Copies up to `count` bytes from one pipe to another without taking them out (`tee(2)`); answers how many.
+  public static func tee(
+    from source: FileDescriptor, to target: FileDescriptor, count: Int
+  ) throws(SystemCallError) -> Int {
+    let nonBlocking: UInt = 2  // SPLICE_F_NONBLOCK, fcntl.h
+    return try checked(
+      thaw_syscall(276, UInt(source.rawValue), UInt(target.rawValue), UInt(count), nonBlocking, 0, 0), "tee")
+  }
+
+  /// Looks at up to `count` bytes that wait in a socket without taking them out (`recvfrom(2)`, MSG_PEEK).
+  public static func peek(_ socket: FileDescriptor, count: Int) throws(SystemCallError) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: count)
+    let peekWithoutWaiting: UInt = 0x2 | 0x40  // MSG_PEEK | MSG_DONTWAIT
+    let result = bytes.withUnsafeMutableBytes {
+      thaw_syscall(
+        45, UInt(socket.rawValue), UInt(bitPattern: $0.baseAddress), UInt(count), peekWithoutWaiting, 0, 0)
+    }
+    return Array(bytes[..<(try checked(result, "recvfrom MSG_PEEK"))])
+  }
+
+  /// The type of a socket, SOCK_STREAM 1, SOCK_DGRAM 2, SOCK_SEQPACKET 5 (`getsockopt(2)`, SO_TYPE).
+  public static func socketType(_ socket: FileDescriptor) throws(SystemCallError) -> UInt32 {
+    var type: UInt32 = 0
+    var length: UInt32 = 4
+    let result = withUnsafeMutablePointer(to: &type) { type in
+      withUnsafeMutablePointer(to: &length) {
+        thaw_syscall(55, UInt(socket.rawValue), 1, 3, UInt(bitPattern: type), UInt(bitPattern: $0), 0)
+      }
+    }
+    _ = try checked(result, "getsockopt SO_TYPE")
+    return type
+  }
+
+  /// Inode and peer's inode (0: none) of every unix socket in the network namespace of `process`.
+  ///
+  /// The calling thread visits that namespace and comes back.
+  public static func unixPeers(ofProcess process: Int32) throws(SystemCallError) -> [UInt64: UInt64] {
+    let home = try ProcessFiles.open("/proc/thread-self/ns/net")
+    defer { try? home.close() }
+    let there = try ProcessFiles.open("/proc/\(process)/ns/net")
+    defer { try? there.close() }
+    let network: UInt = 0x4000_0000  // CLONE_NEWNET
+    _ = try checked(thaw_syscall(308, UInt(there.rawValue), network, 0, 0, 0, 0), "setns", "network of \(process)")
+    defer { _ = thaw_syscall(308, UInt(home.rawValue), network, 0, 0, 0, 0) }
+    let capacity = 4096
+    let pairs = UnsafeMutablePointer<(UInt64, UInt64)>.allocate(capacity: capacity)
+    defer { pairs.deallocate() }
+    let count = try checked(thaw_unix_peers(pairs, capacity), "sock_diag", "unix sockets of \(process)")
+    var peers: [UInt64: UInt64] = [:]
+    for index in 0..<count { peers[pairs[index].0] = pairs[index].1 }
+    return peers
+  }
+}
+
+extension String {
+  /// Without one line feed at the end.
+  var trimmingNewline: String { last == "\n" ? String(dropLast()) : self }
+}
+
+extension Kernel {
+  /// Soft and hard limit of one resource of a process (`prlimit(2)`).
+  public static func resourceLimit(
+    _ resource: UInt32, ofProcess process: Int32
+  ) throws(SystemCallError) -> (current: UInt64, maximum: UInt64) {
+    var limit: [UInt64] = [0, 0]
+    let result = limit.withUnsafeMutableBytes {
+      thaw_syscall(302, UInt(process), UInt(resource), 0, UInt(bitPattern: $0.baseAddress), 0, 0)
+    }
+    _ = try checked(result, "prlimit", "\(process)")
+    return (limit[0], limit[1])
+  }
+
+  /// Makes a pipe (`pipe2(2)`, close-on-exec). The caller closes both ends.
+  public static func pipe() throws(SystemCallError) -> (reading: FileDescriptor, writing: FileDescriptor) {
+    var ends: [Int32] = [0, 0]
+    let result = ends.withUnsafeMutableBytes {
+      thaw_syscall(293, UInt(bitPattern: $0.baseAddress), 0o2000000, 0, 0, 0, 0)
+    }
+    _ = try checked(result, "pipe2")
+    return (FileDescriptor(rawValue: ends[0]), FileDescriptor(rawValue: ends[1]))
+  }
+
+  /// Sets a pipe's capacity (`fcntl(2)`, F_SETPIPE_SZ).
+  public static func setPipeCapacity(_ descriptor: FileDescriptor, _ bytes: Int) throws(SystemCallError) {
+    _ = try checked(thaw_syscall(72, UInt(descriptor.rawValue), 1031, UInt(bytes), 0, 0, 0), "fcntl F_SETPIPE_SZ")
+  }
+}
