@@ -26,7 +26,7 @@ let package = Package(
     // The engine: knows nothing of Lambda.
     .target(name: "SnapshotFormat", dependencies: [.crypto]),
     .target(name: "Sandbox", dependencies: ["Linux", .system, .log]),
-    .target(name: "Checkpoint", dependencies: ["CLinux", "Linux", "SnapshotFormat", .system, .log, .crypto]),
+    .target(name: "Checkpoint", dependencies: ["Linux", "SnapshotFormat", .system, .log, .crypto]),
     .target(
       name: "Restore",
       dependencies: ["CRestoreProgram", "Linux", "Sandbox", "SnapshotFormat", .system, .log, .crypto]),

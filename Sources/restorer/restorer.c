@@ -120,8 +120,13 @@ static void run(u32 name, struct restore_phase phase) {
     } else {
       result = call6(op->number, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
-    if (op->check == RESTORE_MUST_SUCCEED ? is_error(result) : op->check == RESTORE_MUST_EQUAL_FIRST && (u64)result != a[0])
-      fail(name, i, op->number, result, a);
+    int wrong = 0;
+    switch (op->check) {
+    case RESTORE_MUST_SUCCEED: wrong = is_error(result); break;
+    case RESTORE_MUST_EQUAL_FIRST: wrong = (u64)result != a[0]; break;
+    case RESTORE_MUST_EQUAL_LAST: wrong = (u64)result != a[5]; break;
+    }
+    if (wrong) fail(name, i, op->number, result, a);
     if (op->result_slot) slots[op->result_slot] = result;
   }
 }

@@ -1,3 +1,4 @@
 #pragma once
 
 #include "engine_shims.h"
+#include "socket_shims.h"

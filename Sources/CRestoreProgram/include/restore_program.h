@@ -18,6 +18,7 @@ enum restore_check {
   RESTORE_MUST_SUCCEED = 0, // a result in [-4095, -1] ends the restore
   RESTORE_MAY_FAIL = 1,
   RESTORE_MUST_EQUAL_FIRST = 2, // such as mmap(MAP_FIXED): the result must equal argument 0
+  RESTORE_MUST_EQUAL_LAST = 3,  // such as preadv: the result must equal argument 5, which the call does not use
 };
 
 // Operations that are not system calls have numbers from here on.
