@@ -32,7 +32,7 @@ let package = Package(
       dependencies: ["CRestoreProgram", "Linux", "Sandbox", "SnapshotFormat", .system, .log, .crypto]),
     // The binary layout of restore programs: one definition for the compiler (Swift) and the restorer (C).
     .target(name: "CRestoreProgram"),
-    .target(name: "SnapshotStore", dependencies: ["Linux", "SnapshotFormat", .system, .log, .crypto]),
+    .target(name: "SnapshotStore", dependencies: ["Linux", .system]),
 
     // The platform.
     .target(

@@ -113,6 +113,16 @@ public enum DirectoryCopy {
     }
   }
 
+  /// Deletes a file or a directory with all that is in it; links are not followed. Nothing happens if it is not there.
+  public static func remove(_ path: String) throws(SystemCallError) {
+    if unlink(path) == 0 || Glibc.errno == ENOENT { return }
+    guard Glibc.errno == EISDIR || Glibc.errno == EPERM else {
+      throw SystemCallError(call: "unlink", subject: path, errno: .current)
+    }
+    for name in try names(in: path) { try remove("\(path)/\(name)") }
+    guard rmdir(path) == 0 else { throw SystemCallError(call: "rmdir", subject: path, errno: .current) }
+  }
+
   private static func copyFile(_ source: String, _ target: String) throws(SystemCallError) {
     let from = try named("open", source) {
       try FileDescriptor.open(FilePath(source), .readOnly, options: [.closeOnExec, .noFollow])

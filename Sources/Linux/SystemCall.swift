@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Glibc
 public import SystemPackage
 
 /// Makes a kernel answer (a result, or -errno) into a value or an error.
@@ -154,5 +155,15 @@ extension Kernel {
   /// Sets a pipe's capacity (`fcntl(2)`, F_SETPIPE_SZ).
   public static func setPipeCapacity(_ descriptor: FileDescriptor, _ bytes: Int) throws(SystemCallError) {
     _ = try checked(thaw_syscall(72, UInt(descriptor.rawValue), 1031, UInt(bytes), 0, 0, 0), "fcntl F_SETPIPE_SZ")
+  }
+}
+
+extension Kernel {
+  /// The bytes of the vDSO, which the kernel maps into every 64-bit program, read from this process.
+  public static func virtualLibrary() throws(SystemCallError) -> [UInt8] {
+    let line = try ProcessFiles.text("/proc/self/maps").split(separator: "\n").first { $0.hasSuffix("[vdso]") }
+    let range = (line ?? "").prefix { $0 != " " }.split(separator: "-").compactMap { UInt64($0, radix: 16) }
+    guard range.count == 2 else { return [] }
+    return try ProcessMemory(process: Int32(getpid())).bytes(at: range[0], count: Int(range[1] - range[0]))
   }
 }

@@ -1,6 +1,10 @@
+internal import CRestoreProgram
+internal import Dispatch
+internal import Linux
 public import Logging
 public import Sandbox
 public import SnapshotFormat
+internal import Synchronization
 public import SystemPackage
 
 /// When the steps of one restore were done, counted from the order.
@@ -26,49 +30,201 @@ public struct RestoredProcess: Sendable {
 }
 
 /// A process that holds a snapshot's memory and clones itself into blank sandboxes.
-public actor Template {
+///
+/// Orders go to it as one message each; its clones report over the same socket (restore_program.h).
+public final class Template: Sendable {
+  /// The manifest it was built from.
+  public let manifest: SnapshotManifest
+  /// The template's process id.
+  public let processID: Int32
+
+  /// A restore under way: both the template's word that it cloned itself and the clone's that it is done must come, in any order.
+  private struct Pending: Sendable {
+    let sandbox: Sandbox
+    let continuation: CheckedContinuation<Result<RestoredProcess, RestoreError>, Never>
+    var processID: Int32?
+    var timings: RestoreTimings?
+  }
+  private struct State: Sendable {
+    var isOpen = true
+    var nextID: UInt32 = 1
+    var pending: [UInt32: Pending] = [:]
+  }
+  private let state = Mutex(State())
+  private let socket: SeqpacketSocket
+  private let jailer: Jailer
+
   /// Verifies the snapshot in `directory` (checksums, then kernel, CPU and mapped files), compiles it and brings its memory back.
   ///
   /// - Throws: `RestoreError` with code `.corrupt` or `.incompatible` when the snapshot must be built anew.
   public static func build(
     directory: FilePath, jailer: Jailer, specification: SandboxSpecification, restorer: FilePath, logger: Logger
-  ) async throws(RestoreError) -> Template { fatalError("not built yet") }
+  ) async throws(RestoreError) -> Template {
+    let clock = ContinuousClock()
+    let start = clock.now
+    let verified = await withCheckedContinuation { continuation in
+      DispatchQueue.global().async { continuation.resume(returning: Result { try SnapshotFiles(verifying: directory) }) }
+    }
+    let files: SnapshotFiles
+    do { files = try verified.get() } catch { throw RestoreError(wrapping: error) }
+    defer { try? files.image.close() }
+    let checked = clock.now
+    let program = try ProgramCompiler.compile(files.manifest)
+    let template = try await launch(files, program, jailer: jailer, specification: specification, restorer: restorer)
+    logger.debug(
+      "template ready",
+      metadata: [
+        "snapshot": "\(directory.string)", "pid": "\(template.processID)", "verify": "\(checked - start)",
+        "build": "\(clock.now - checked)", "operations": "\(program.counts.memory)",
+      ])
+    return template
+  }
 
-  /// The manifest it was built from.
-  public nonisolated var manifest: SnapshotManifest { fatalError("not built yet") }
+  private static func launch(
+    _ files: borrowing SnapshotFiles, _ program: RestoreProgram, jailer: Jailer, specification: SandboxSpecification,
+    restorer: FilePath
+  ) async throws(RestoreError) -> Template {
+    let (ready, announce) = AsyncStream.makeStream(of: restore_report?.self)
+    let socket: SeqpacketSocket
+    let processID: Int32
+    do {
+      let pair = try SeqpacketSocket.pair()
+      socket = pair.own
+      defer { try? pair.other.close() }
+      let table = try Kernel.memoryFile(name: "thaw-program")
+      defer { try? table.close() }
+      try table.writeAll(program.bytes)
+      processID = try await jailer.startTemplate(
+        executable: restorer, specification: specification, descriptors: [pair.other, table, files.image])
+    } catch { throw RestoreError(wrapping: error) }
+    let template = Template(manifest: files.manifest, processID: processID, socket: socket, jailer: jailer)
+    socket.readMessages(maximum: 512) { [weak template] message in
+      let report = message.flatMap { restore_report(message: $0.bytes) }
+      if report == nil || report?.id == 0 { announce.yield(report) }
+      if let report { template?.receive(report) } else { template?.lost() }
+    }
+    do throws(RestoreError) {
+      guard let first = await ready.first(where: { _ in true }) else {
+        throw RestoreError(code: .failed, message: "cancelled while the template was built")
+      }
+      guard let report = first else {
+        throw RestoreError(code: .failed, message: "the restorer ended while it brought the memory back")
+      }
+      guard report.kind == RESTORE_REPORT_TEMPLATE.rawValue else { throw RestoreError(report) }
+      try files.manifest.compatibility.checkFiles(root: "/proc/\(processID)/root")
+    } catch {
+      await template.close()
+      throw error
+    }
+    return template
+  }
+
+  private init(manifest: SnapshotManifest, processID: Int32, socket: SeqpacketSocket, jailer: Jailer) {
+    self.manifest = manifest
+    self.processID = processID
+    self.socket = socket
+    self.jailer = jailer
+  }
 
   /// Brings the snapshot back in a blank sandbox. Many may be under way at once.
-  public func restore(into sandbox: Sandbox) async throws(RestoreError) -> RestoredProcess { fatalError("not built yet") }
+  public func restore(into sandbox: Sandbox) async throws(RestoreError) -> RestoredProcess {
+    let supplied = SuppliedRole.allCases.map { role in
+      switch role {
+      case .output: sandbox.outputWriter
+      case .connection: sandbox.connection
+      }
+    }
+    let result: Result<RestoredProcess, RestoreError> = await withCheckedContinuation { continuation in
+      let id: UInt32? = state.withLock { state in
+        guard state.isOpen else { return nil }
+        let id = state.nextID
+        state.nextID &+= 1
+        state.pending[id] = Pending(sandbox: sandbox, continuation: continuation)
+        return id
+      }
+      guard let id else {
+        continuation.resume(returning: .failure(RestoreError(code: .templateGone, message: "the template is closed")))
+        return
+      }
+      let order = restore_order(
+        id: id, cgroups: UInt32(sandbox.cgroupTasks.count), supplied: UInt32(supplied.count),
+        flags: UInt32(RESTORE_ORDER_TOUCH))
+      do {
+        try socket.send(
+          withUnsafeBytes(of: order) { Array($0) },
+          descriptors: [sandbox.initDescriptor] + sandbox.cgroupTasks + supplied)
+      } catch {
+        finish(id, .failure(RestoreError(code: .templateGone, message: "the template did not take the order: \(error)")))
+      }
+    }
+    return try result.get()
+  }
+
+  private func receive(_ report: restore_report) {
+    switch report.kind {
+    case RESTORE_REPORT_CLONED.rawValue:
+      guard report.value > 0 else {
+        finish(report.id, .failure(RestoreError(report)))
+        return
+      }
+      let processID = Int32(truncatingIfNeeded: report.value)
+      state.withLock { $0.pending[report.id]?.sandbox }?.adopt(processID: processID)
+      step(report.id) { $0.processID = processID }
+    case RESTORE_REPORT_DONE.rawValue: step(report.id) { $0.timings = RestoreTimings(report) }
+    case RESTORE_REPORT_FAILED.rawValue where report.id != 0: finish(report.id, .failure(RestoreError(report)))
+    default: break
+    }
+  }
+
+  private func step(_ id: UInt32, _ change: @Sendable (inout Pending) -> Void) {
+    let done: RestoredProcess? = state.withLock { state in
+      guard var pending = state.pending[id] else { return nil }
+      change(&pending)
+      state.pending[id] = pending
+      guard let processID = pending.processID, let timings = pending.timings else { return nil }
+      return RestoredProcess(processID: processID, timings: timings)
+    }
+    if let done { finish(id, .success(done)) }
+  }
+
+  private func finish(_ id: UInt32, _ result: Result<RestoredProcess, RestoreError>) {
+    state.withLock { $0.pending.removeValue(forKey: id) }?.continuation.resume(returning: result)
+  }
+
+  /// The socket is closed: the template is gone.
+  private func lost() {
+    let pending = state.withLock { state in
+      state.isOpen = false
+      defer { state.pending = [:] }
+      return Array(state.pending.values)
+    }
+    for restore in pending {
+      restore.continuation.resume(
+        returning: .failure(RestoreError(code: .templateGone, message: "the template process ended")))
+    }
+  }
 
   /// Ends the template; clones go on.
-  public func close() async {}
-
-  init() {}
+  public func close() async {
+    lost()
+    socket.close()
+    await jailer.endTemplate(processID: processID)
+  }
 }
 
-/// Why a snapshot was not brought back.
-public struct RestoreError: Error, Sendable, CustomStringConvertible {
-  /// The kind of failure.
-  public enum Code: Sendable, Hashable {
-    /// Missing, cut short or with a wrong checksum.
-    case corrupt
-    /// Another kernel, CPU or mapped file than it was made with.
-    case incompatible
-    /// The template is gone; build another.
-    case templateGone
-    /// A step failed in the restorer or the kernel.
-    case failed
+extension RestoreTimings {
+  fileprivate init(_ report: restore_report) {
+    func since(_ time: UInt64) -> Duration { .nanoseconds(Int64(time &- report.ordered)) }
+    self.init(
+      cloned: since(report.cloned), mapped: since(report.touched), instance: since(report.instance),
+      threads: since(report.threads), done: since(report.done))
   }
-  /// The kind of failure.
-  public var code: Code
-  /// What happened, for a person.
-  public var message: String
+}
 
-  /// An error with its message.
-  public init(code: Code, message: String) {
-    self.code = code
-    self.message = message
+extension restore_report {
+  /// Reads a report from a message; nil if it has another length.
+  fileprivate init?(message: [UInt8]) {
+    guard message.count == MemoryLayoutOf<restore_report>.size else { return nil }
+    self = message.withUnsafeBytes { $0.loadUnaligned(as: restore_report.self) }
   }
-
-  public var description: String { message }
 }

@@ -1,0 +1,195 @@
+import CRestoreProgram
+import SnapshotFormat
+
+/// Compiles the descriptor table of a process.
+///
+/// Descriptors are made in the order of their numbers. A new one gets the lowest free number, which is its own or a gap, so that moving it never
+/// hits another. Pairs are parked above `base` first. Epoll sets are filled when all exist.
+struct DescriptorCompiler {
+  let descriptors: [Descriptor]
+  /// The restorer's own descriptors begin here.
+  let base: UInt64
+  private var operations: [Operation] = []
+  /// Slots of parked ends, by pipe or socket identity.
+  private var parkedPipes: [UInt64: (reading: Int, writing: Int)] = [:]
+  private var parkedSockets: [UInt64: Int] = [:]
+  private var made: Set<UInt32> = []
+
+  init(descriptors: [Descriptor], base: UInt64) {
+    self.descriptors = descriptors
+    self.base = base
+  }
+
+  mutating func compile(_ builder: inout ProgramBuilder) throws(RestoreError) -> [Operation] {
+    let temporary = try builder.slot()
+    for descriptor in descriptors {
+      let number = UInt64(descriptor.number)
+      let onExec = descriptor.closeOnExec ? Flag.closeOnExec : 0
+      if descriptor.description != descriptor.number, made.contains(descriptor.description) {
+        duplicate(.value(UInt64(descriptor.description)), to: number, onExec)
+        continue
+      }
+      made.insert(descriptor.number)
+      switch descriptor.kind {
+      case .supplied(let role):
+        duplicate(.slot(Int(RESTORE_SLOT_SUPPLIED) + Int(role.rawValue)), to: number, onExec)
+        if role == .connection { setStatus(descriptor) }
+      case .file(let path, let offset):
+        let flags = UInt64(descriptor.statusFlags) & ~Flag.creation
+        emit(
+          SystemCallNumber.openat,
+          [.value(Flag.currentDirectory), .value(builder.place(path)), .value(flags), 0], into: temporary)
+        move(temporary, to: number, onExec)
+        if offset != 0 {
+          emit(SystemCallNumber.lseek, [.value(number), .value(offset), 0], check: RESTORE_MAY_FAIL)
+        }
+      case .pipe(let pipe, let writes, _, _):
+        if parkedPipes[pipe] == nil { try makePipe(pipe, &builder) }
+        guard let parked = parkedPipes[pipe] else { continue }
+        duplicate(.slot(writes ? parked.writing : parked.reading), to: number, onExec)
+        setStatus(descriptor)
+      case .event(let count, let semaphore):
+        let flags = UInt64(descriptor.statusFlags) & Flag.nonBlocking | (semaphore ? 1 : 0)
+        let initial = min(count, UInt64(UInt32.max))
+        emit(SystemCallNumber.eventfd2, [.value(initial), .value(flags)], into: temporary)
+        if count > initial {
+          let rest = builder.place(words: [count - initial])
+          emit(SystemCallNumber.write, [.slot(temporary), .value(rest), 8])
+        }
+        move(temporary, to: number, onExec)
+      case .epoll:
+        emit(SystemCallNumber.epoll_create1, [0], into: temporary)
+        move(temporary, to: number, onExec)
+      case .socketPair(let socket, let peer, let type, _):
+        if parkedSockets[socket] == nil { try makeSocketPair(socket, peer, type, &builder) }
+        guard let parked = parkedSockets[socket] else { continue }
+        duplicate(.slot(parked), to: number, onExec)
+        setStatus(descriptor)
+      case .closedConnection:
+        try makeClosedConnection(into: temporary, &builder)
+        move(temporary, to: number, onExec)
+        setStatus(descriptor)
+      }
+    }
+    for descriptor in descriptors where descriptor.description == descriptor.number {
+      guard case .epoll(let entries) = descriptor.kind else { continue }
+      for entry in entries {
+        // struct epoll_event is packed: events 4, data 8. EPOLL_CTL_ADD is 1.
+        let event = (0..<4).map { UInt8(truncatingIfNeeded: entry.events >> (8 * $0)) }
+          + (0..<8).map { UInt8(truncatingIfNeeded: entry.data >> (8 * $0)) }
+        emit(
+          SystemCallNumber.epoll_ctl,
+          [.value(UInt64(descriptor.number)), 1, .value(UInt64(entry.target)), .value(builder.place(event))])
+      }
+    }
+    return operations
+  }
+
+  private mutating func makePipe(_ pipe: UInt64, _ builder: inout ProgramBuilder) throws(RestoreError) {
+    let pair = try park(&builder) { $0.emit(SystemCallNumber.pipe2, [.value($1), 0]) }
+    parkedPipes[pipe] = (pair.0, pair.1)
+    for descriptor in descriptors {
+      guard case .pipe(pipe, false, let waiting, let capacity) = descriptor.kind else { continue }
+      if capacity != 65536 {  // the default of pipe(7)
+        emit(SystemCallNumber.fcntl, [.slot(pair.1), 1031, .value(UInt64(capacity))], check: RESTORE_MAY_FAIL)
+      }
+      write(waiting, to: pair.1, &builder)
+      return
+    }
+  }
+
+  private mutating func makeSocketPair(
+    _ socket: UInt64, _ peer: UInt64, _ type: UInt32, _ builder: inout ProgramBuilder
+  ) throws(RestoreError) {
+    let pair = try park(&builder) {
+      $0.emit(SystemCallNumber.socketpair, [1, .value(UInt64(type)), 0, .value($1)])  // AF_UNIX
+    }
+    parkedSockets[socket] = pair.0
+    if peer != 0 { parkedSockets[peer] = pair.1 }
+    for descriptor in descriptors {
+      guard case .socketPair(let owner, _, _, let waiting) = descriptor.kind,
+        descriptor.description == descriptor.number
+      else { continue }
+      // What waits to be read from one end was written to the other.
+      if owner == socket { write(waiting, to: pair.1, &builder) }
+      if owner == peer, peer != socket { write(waiting, to: pair.0, &builder) }
+    }
+  }
+
+  /// A TCP connection within the sandbox whose other end is closed at once: reads answer end of file, as after a server's close.
+  private mutating func makeClosedConnection(
+    into slot: Int, _ builder: inout ProgramBuilder
+  ) throws(RestoreError) {
+    let listener = try builder.slot()
+    let accepted = try builder.slot()
+    // struct sockaddr_in: family 2, port 0, 127.0.0.1.
+    let address = builder.place([2, 0, 0, 0, 127, 0, 0, 1] + [UInt8](repeating: 0, count: 8))
+    let length = builder.place(words: [16])
+    let stream = 1 | Flag.closeOnExec
+    emit(SystemCallNumber.socket, [2, .value(stream), 0], into: listener)
+    emit(SystemCallNumber.bind, [.slot(listener), .value(address), 16])
+    emit(SystemCallNumber.listen, [.slot(listener), 1])
+    emit(SystemCallNumber.getsockname, [.slot(listener), .value(address), .value(length)])
+    emit(SystemCallNumber.socket, [2, .value(stream), 0], into: slot)
+    emit(SystemCallNumber.connect, [.slot(slot), .value(address), 16])
+    emit(SystemCallNumber.accept, [.slot(listener), 0, 0], into: accepted)
+    emit(SystemCallNumber.close, [.slot(accepted)])
+    emit(SystemCallNumber.close, [.slot(listener)])
+    // The address is used again by the next clone of the template only through copy-on-write: it starts at port 0 there.
+  }
+
+  /// Makes a pair of descriptors and parks both above `base`, where they are closed at the end; answers their slots.
+  private mutating func park(
+    _ builder: inout ProgramBuilder, _ make: (inout DescriptorCompiler, UInt64) -> Void
+  ) throws(RestoreError) -> (Int, Int) {
+    let answer = builder.place(words: [0])
+    make(&self, answer)
+    let first = try builder.slot()
+    let second = try builder.slot()
+    operations.append(
+      Operation(number: UInt16(RESTORE_OP_LOAD_PAIR.rawValue), arguments: [.value(answer), .value(UInt64(first))]))
+    for slot in [first, second] {
+      let parked = try builder.slot()
+      emit(SystemCallNumber.fcntl, [.slot(slot), 1030, .value(base)], into: parked)  // F_DUPFD_CLOEXEC
+      emit(SystemCallNumber.close, [.slot(slot)])
+    }
+    // Slots were taken in the order first, second, parked first, parked second.
+    return (second + 1, second + 2)
+  }
+
+  private mutating func write(_ bytes: [UInt8], to slot: Int, _ builder: inout ProgramBuilder) {
+    guard !bytes.isEmpty else { return }
+    let address = builder.place(bytes)
+    operations.append(
+      Operation(
+        number: SystemCallNumber.write, check: RESTORE_MUST_EQUAL_LAST.rawValue,
+        arguments: [
+          .slot(slot), .value(address), .value(UInt64(bytes.count)), 0, 0, .value(UInt64(bytes.count)),
+        ]))
+  }
+
+  private mutating func setStatus(_ descriptor: Descriptor) {
+    let settable = UInt64(descriptor.statusFlags) & (Flag.nonBlocking | 0o2000 | 0o20000)  // O_APPEND, O_ASYNC
+    emit(SystemCallNumber.fcntl, [.value(UInt64(descriptor.number)), 4, .value(settable)])  // F_SETFL
+  }
+
+  private mutating func duplicate(_ source: Operation.Argument, to number: UInt64, _ flags: UInt64) {
+    emit(SystemCallNumber.dup3, [source, .value(number), .value(flags)])
+  }
+
+  private mutating func move(_ slot: Int, to number: UInt64, _ flags: UInt64) {
+    // dup3 to the same number fails, and a descriptor that is made where it belongs needs its close-on-exec flag set.
+    operations.append(
+      Operation(
+        number: UInt16(RESTORE_OP_MOVE.rawValue), arguments: [.value(UInt64(slot)), .value(number), .value(flags)]))
+    if flags != 0 { emit(SystemCallNumber.fcntl, [.value(number), 2, 1]) }  // F_SETFD, FD_CLOEXEC
+  }
+
+  private mutating func emit(
+    _ number: UInt16, _ arguments: [Operation.Argument], into slot: Int = 0,
+    check: restore_check = RESTORE_MUST_SUCCEED
+  ) {
+    operations.append(
+      Operation(number: number, check: check.rawValue, resultSlot: slot, arguments: arguments))
+  }
+}

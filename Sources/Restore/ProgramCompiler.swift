@@ -1,0 +1,375 @@
+import CRestoreProgram
+import SnapshotFormat
+
+/// Compiles a manifest to a restore program. Pure: the same manifest gives the same bytes.
+struct ProgramCompiler {
+  private let manifest: SnapshotManifest
+  private var process: ProcessState { manifest.process }
+  private var builder = ProgramBuilder()
+  /// Descriptors from here on are the restorer's.
+  private let descriptorBase: UInt64
+
+  /// Compiles `manifest`.
+  ///
+  /// - Parameter touch: pages that clones are known to write, as start and length; they are written to before anything else happens in a clone.
+  static func compile(
+    _ manifest: SnapshotManifest, touch: [(start: UInt64, length: UInt64)] = []
+  ) throws(RestoreError) -> RestoreProgram {
+    var compiler = ProgramCompiler(manifest)
+    return try compiler.program(touch: touch)
+  }
+
+  private init(_ manifest: SnapshotManifest) {
+    self.manifest = manifest
+    let highest = manifest.process.descriptors.map(\.number).max() ?? 0
+    descriptorBase = UInt64(max(highest + 1, 64))
+  }
+
+  private mutating func program(touch: [(start: UInt64, length: UInt64)]) throws(RestoreError) -> RestoreProgram {
+    var header = restore_program()
+    header.magic = RESTORE_PROGRAM_MAGIC
+    header.vvar_start = process.vdso.start
+    header.vvar_length = process.vdso.lengths[0]
+    header.vvar_vclock_length = process.vdso.lengths[1]
+    header.vdso_length = process.vdso.lengths[2]
+    header.main_process_id = UInt64(process.processID)
+    header.descriptor_base = descriptorBase
+    let memory = try memoryPhase()
+    header.memory = builder.place(memory)
+    header.touch = builder.place(
+      touch.map { Operation(number: UInt16(RESTORE_OP_TOUCH.rawValue), arguments: [.value($0.start), .value($0.length)]) })
+    let instance = try instancePhase()
+    header.instance = builder.place(instance)
+
+    let others = process.threads.dropFirst()
+    let size = MemoryLayoutOf<restore_thread>.stride
+    let threadOffset = builder.reserve(others.count * size, alignment: 64)
+    for (index, thread) in others.enumerated() {
+      let encoded = self.thread(thread)
+      builder.store(encoded, at: threadOffset + index * size)
+    }
+    header.threads = builder.address(threadOffset)
+    header.thread_count = UInt64(others.count)
+    let main = mainPhase()
+    header.main = builder.place(main)
+    header.main_frame = frame(process.threads[0])
+    header.main_fs_base = process.threads[0].registers[.fsBase]
+    header.main_gs_base = process.threads[0].registers[.gsBase]
+    header.size = UInt64(builder.bytes.count)
+    let room = UInt64(RESTORER_END) - UInt64(RESTORE_PROGRAM_BASE)
+    guard header.size <= room else {
+      throw RestoreError(
+        code: .failed, message: "the restore program takes \(header.size) bytes; there is room for \(room)")
+    }
+    builder.store(header, at: 0)
+    return RestoreProgram(bytes: builder.bytes, counts: (memory.count, instance.count, main.count))
+  }
+
+  // MARK: Memory, once in the template
+
+  private mutating func memoryPhase() throws(RestoreError) -> [Operation] {
+    var operations: [Operation] = []
+    let fileSlot = try builder.slot()
+    let image = Int(RESTORE_SLOT_IMAGE)
+    // PR_SET_MM_MAP comes first: it is slower with many mappings. struct prctl_mm_map: 11 words, auxv, auxv_size, exe_fd.
+    let auxiliary = builder.place(process.auxiliaryVector)
+    let map = builder.place(words: process.layout.words + [auxiliary, UInt64(process.auxiliaryVector.count)])
+    operations.append(open(process.executable, flags: Flag.closeOnExec, into: fileSlot))
+    operations.append(
+      Operation(number: UInt16(RESTORE_OP_POKE32.rawValue), arguments: [.value(map + 100), .value(UInt64(fileSlot))]))
+    operations.append(Operation(number: SystemCallNumber.prctl, arguments: [35, 14, .value(map), 104, 0]))
+    operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)]))
+
+    var openFile: UInt32?
+    var filled: [Mapping.Extent] = []
+    var late: [Operation] = []
+    for mapping in process.mappings {
+      let length = mapping.end - mapping.start
+      // Pages that a fork would wipe come back as zeros, which is what makes fork-aware random generators seed themselves anew.
+      let extents = mapping.flags.contains(.wipeOnFork) ? [] : mapping.extents
+      let protection = UInt64(mapping.protection.rawValue)
+      let filling = extents.isEmpty ? protection : protection | 3
+      var flags: UInt64 = Flag.mapFixed | (mapping.flags.contains(.shared) ? Flag.mapShared : Flag.mapPrivate)
+      if mapping.flags.contains(.noReserve) { flags |= Flag.mapNoReserve }
+      if mapping.flags.contains(.growsDown) { flags |= Flag.mapGrowsDown }
+      var descriptor: Operation.Argument = .value(.max)
+      var offset: UInt64 = 0
+      switch mapping.backing {
+      case .anonymous: flags |= Flag.mapAnonymous
+      case .file(let index, let fileOffset):
+        if openFile != index {
+          if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
+          let path = manifest.compatibility.files[Int(index)].path
+          operations.append(open(path, flags: Flag.closeOnExec, into: fileSlot))
+          openFile = index
+        }
+        descriptor = .slot(fileSlot)
+        offset = fileOffset
+      }
+      operations.append(
+        Operation(
+          number: SystemCallNumber.mmap, check: RESTORE_MUST_EQUAL_FIRST.rawValue,
+          arguments: [
+            .value(mapping.start), .value(length), .value(filling), .value(flags), descriptor, .value(offset),
+          ]))
+      func advise(_ advice: UInt64, check: restore_check = RESTORE_MUST_SUCCEED) -> Operation {
+        Operation(
+          number: SystemCallNumber.madvise, check: check.rawValue,
+          arguments: [.value(mapping.start), .value(length), .value(advice)])
+      }
+      // linux/mman.h: MADV_HUGEPAGE 14, NOHUGEPAGE 15, DONTDUMP 16, RANDOM 1, SEQUENTIAL 2, GUARD_INSTALL 102.
+      if mapping.flags.contains(.hugePage) { operations.append(advise(14, check: RESTORE_MAY_FAIL)) }
+      if mapping.flags.contains(.noHugePage) { operations.append(advise(15, check: RESTORE_MAY_FAIL)) }
+      if mapping.flags.contains(.random) { late.append(advise(1)) }
+      if mapping.flags.contains(.sequential) { late.append(advise(2)) }
+      if mapping.flags.contains(.dontDump) { late.append(advise(16)) }
+      for region in mapping.guards {
+        late.append(
+          Operation(number: SystemCallNumber.madvise, arguments: [.value(region[0]), .value(region[1]), 102]))
+      }
+      if filling != protection {
+        late.append(
+          Operation(
+            number: SystemCallNumber.mprotect, arguments: [.value(mapping.start), .value(length), .value(protection)]))
+      }
+      filled.append(contentsOf: extents)
+    }
+    if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
+    operations += fill(filled, from: image)
+    operations += late
+    operations += inheritedState()
+    return operations
+  }
+
+  /// Reads the image into place: `preadv(2)` with as many extents a call as lie side by side in the image.
+  private mutating func fill(_ extents: [Mapping.Extent], from image: Int) -> [Operation] {
+    let largest: UInt64 = 1 << 30
+    // A call moves at most MAX_RW_COUNT, just under 2 GB.
+    let pieces = extents.flatMap { extent in
+      stride(from: 0, to: extent.length, by: Int(largest)).map { offset in
+        Mapping.Extent(
+          start: extent.start + offset, length: min(largest, extent.length - offset),
+          imageOffset: extent.imageOffset + offset)
+      }
+    }
+    var operations: [Operation] = []
+    var index = 0
+    while index < pieces.count {
+      var vectors: [UInt64] = []
+      let first = pieces[index].imageOffset
+      var total: UInt64 = 0
+      while index < pieces.count, vectors.count < 2 * 1024, pieces[index].imageOffset == first + total,
+        total + pieces[index].length <= largest
+      {
+        vectors += [pieces[index].start, pieces[index].length]
+        total += pieces[index].length
+        index += 1
+      }
+      let address = builder.place(words: vectors)
+      operations.append(
+        Operation(
+          number: SystemCallNumber.preadv, check: RESTORE_MUST_EQUAL_LAST.rawValue,
+          arguments: [
+            .slot(image), .value(address), .value(UInt64(vectors.count / 2)), .value(first), 0, .value(total),
+          ]))
+    }
+    return operations
+  }
+
+  /// Process state that a clone inherits from the template: set once.
+  private mutating func inheritedState() -> [Operation] {
+    var operations: [Operation] = []
+    for action in process.signalActions {
+      let address = builder.place(words: action.words)
+      operations.append(
+        Operation(
+          number: SystemCallNumber.rt_sigaction, arguments: [.value(UInt64(action.signal)), .value(address), 0, 8]))
+    }
+    operations.append(Operation(number: SystemCallNumber.umask, arguments: [.value(UInt64(process.umask))]))
+    for limit in process.resourceLimits where limit.resource != ResourceNumber.openFiles {
+      operations.append(set(limit))
+    }
+    return operations
+  }
+
+  // MARK: Instance, in every clone
+
+  private mutating func instancePhase() throws(RestoreError) -> [Operation] {
+    var operations: [Operation] = []
+    if process.leadsSession {
+      operations.append(Operation(number: SystemCallNumber.setsid, arguments: []))
+    }
+    operations.append(
+      Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
+    var descriptors = DescriptorCompiler(descriptors: process.descriptors, base: descriptorBase)
+    operations += try descriptors.compile(&builder)
+    // linux/membarrier.h: each registration is a command of its own.
+    for bit in 0..<32 where process.membarrierRegistrations & 1 << bit != 0 {
+      operations.append(Operation(number: SystemCallNumber.membarrier, arguments: [.value(1 << bit), 0, 0]))
+    }
+    for (which, timer) in process.intervalTimers.enumerated() where timer[2] != 0 || timer[3] != 0 {
+      let address = builder.place(words: timer)
+      operations.append(
+        Operation(number: SystemCallNumber.setitimer, arguments: [.value(UInt64(which)), .value(address), 0]))
+    }
+    // A clone would lose these mappings' content or the mappings themselves: they are marked only now. MADV_DONTFORK 10, WIPEONFORK 18.
+    for mapping in process.mappings {
+      for (flag, advice) in [(Mapping.Flags.dontFork, UInt64(10)), (.wipeOnFork, 18)]
+      where mapping.flags.contains(flag) {
+        operations.append(
+          Operation(
+            number: SystemCallNumber.madvise,
+            arguments: [.value(mapping.start), .value(mapping.end - mapping.start), .value(advice)]))
+      }
+    }
+    return operations
+  }
+
+  // MARK: Threads
+
+  private mutating func thread(_ thread: ThreadState) -> restore_thread {
+    var result = restore_thread()
+    result.frame = frame(thread)
+    result.gs_base = thread.registers[.gsBase]
+    let operations = own(thread)
+    result.phase = builder.place(operations)
+    // linux/sched.h: VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, CHILD_CLEARTID.
+    var flags: UInt64 = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000 | 0x80000
+    if thread.clearThreadID != 0 { flags |= 0x200000 }
+    let stackBytes = 1024
+    let stack = builder.reserve(stackBytes, alignment: 64)
+    result.clone.flags = flags
+    result.clone.child_tid = thread.clearThreadID
+    result.clone.stack = builder.address(stack)
+    result.clone.stack_size = UInt64(stackBytes)
+    result.clone.tls = thread.registers[.fsBase]
+    result.clone.set_tid = builder.place(words: [UInt64(thread.threadID)])
+    result.clone.set_tid_size = 1
+    return result
+  }
+
+  /// What each thread does for itself.
+  private mutating func own(_ thread: ThreadState) -> [Operation] {
+    let name = builder.place(thread.name + [0], alignment: 1)
+    var operations = [Operation(number: SystemCallNumber.prctl, arguments: [15, .value(name), 0, 0, 0])]  // PR_SET_NAME
+    if thread.robustList != 0 {
+      operations.append(
+        Operation(number: SystemCallNumber.set_robust_list, arguments: [.value(thread.robustList), 24]))
+    }
+    if let sequence = thread.restartableSequence {
+      operations.append(
+        Operation(
+          number: SystemCallNumber.rseq,
+          arguments: [
+            .value(sequence.address), .value(UInt64(sequence.size)), 0, .value(UInt64(sequence.signature)),
+          ]))
+    }
+    let credentials = process.credentials
+    let groups = builder.place(
+      credentials.groups.flatMap { group in (0..<4).map { UInt8(truncatingIfNeeded: group >> (8 * $0)) } }, alignment: 4)
+    operations.append(
+      Operation(
+        number: SystemCallNumber.setgroups, arguments: [.value(UInt64(credentials.groups.count)), .value(groups)]))
+    for (call, identities) in [
+      (SystemCallNumber.setresgid, credentials.groupIDs), (SystemCallNumber.setresuid, credentials.userIDs),
+    ] {
+      operations.append(Operation(number: call, arguments: identities.map { .value(UInt64($0)) }))
+    }
+    if credentials.noNewPrivileges {
+      operations.append(Operation(number: SystemCallNumber.prctl, arguments: [38, 1, 0, 0, 0]))  // PR_SET_NO_NEW_PRIVS
+    }
+    return operations
+  }
+
+  private mutating func mainPhase() -> [Operation] {
+    let main = process.threads[0]
+    var operations: [Operation] = []
+    for limit in process.resourceLimits where limit.resource == ResourceNumber.openFiles {
+      operations.append(set(limit))
+    }
+    operations.append(
+      Operation(
+        number: SystemCallNumber.set_tid_address, check: RESTORE_MAY_FAIL.rawValue,
+        arguments: [.value(main.clearThreadID)]))
+    operations += own(main)
+    if process.credentials.dumpable {
+      operations.append(Operation(number: SystemCallNumber.prctl, arguments: [4, 1, 0, 0, 0]))  // PR_SET_DUMPABLE
+    }
+    if process.threads.count > 1 {
+      operations.append(Operation(number: UInt16(RESTORE_OP_WAIT_THREADS.rawValue), arguments: []))
+    }
+    for filter in process.seccompFilters {
+      let code = builder.place(words: filter)
+      let program = builder.place(words: [UInt64(filter.count), code])  // struct sock_fprog
+      let synchronize: UInt64 = process.threads.count > 1 ? 1 : 0  // SECCOMP_FILTER_FLAG_TSYNC
+      operations.append(
+        Operation(number: SystemCallNumber.seccomp, arguments: [1, .value(synchronize), .value(program)]))
+    }
+    return operations
+  }
+
+  /// A signal frame that `rt_sigreturn(2)` takes back: ucontext and XSAVE area, arch/x86/include/uapi/asm/sigcontext.h.
+  private mutating func frame(_ thread: ThreadState) -> UInt64 {
+    let size = thread.vectorState.count
+    let area = builder.reserve(size + 4, alignment: 64)
+    for (index, byte) in thread.vectorState.enumerated() { builder.store(byte, at: area + index) }
+    // struct _fpx_sw_bytes at 464; ptrace leaves the feature mask there.
+    let features = thread.vectorState[464..<472].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+    builder.store(UInt32(0x4650_5853), at: area + 464)
+    builder.store(UInt32(size + 4), at: area + 468)
+    builder.store(features, at: area + 472)
+    builder.store(UInt32(size), at: area + 480)
+    builder.store(UInt32(0x4650_5845), at: area + size)
+    let registers = thread.registers.restartingInterruptedCall
+    let selectors =
+      registers[.cs] & 0xffff | (registers[.gs] & 0xffff) << 16 | (registers[.fs] & 0xffff) << 32
+      | (registers[.ss] & 0xffff) << 48
+    let onStack: UInt64 = 1  // SS_ONSTACK is not a setting
+    let general: [Registers.Name] = [
+      .r8, .r9, .r10, .r11, .r12, .r13, .r14, .r15, .rdi, .rsi, .rbp, .rbx, .rdx, .rax, .rcx, .rsp, .rip, .eflags,
+    ]
+    var words: [UInt64] = [
+      7, 0,  // UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS; uc_link
+      thread.alternateStack[0], thread.alternateStack[1] & ~onStack, thread.alternateStack[2],
+    ]
+    words += general.map { registers[$0] }
+    words += [selectors, 0, 0, 0, 0, builder.address(area)]  // err, trapno, oldmask, cr2, fpstate
+    words += [UInt64](repeating: 0, count: 8)
+    words.append(thread.signalMask)
+    return builder.place(words: words, alignment: 64)
+  }
+
+  // MARK: Pieces
+
+  private mutating func open(_ path: String, flags: UInt64, into slot: Int) -> Operation {
+    Operation(
+      number: SystemCallNumber.openat, resultSlot: slot,
+      arguments: [.value(Flag.currentDirectory), .value(builder.place(path)), .value(flags), 0])
+  }
+
+  private mutating func set(_ limit: ResourceLimit) -> Operation {
+    let address = builder.place(words: [limit.current, limit.maximum])
+    // Without CAP_SYS_RESOURCE a limit cannot be raised above the template's; it is then lower already.
+    return Operation(
+      number: SystemCallNumber.prlimit64, check: RESTORE_MAY_FAIL.rawValue,
+      arguments: [0, .value(UInt64(limit.resource)), .value(address), 0])
+  }
+
+  private enum ResourceNumber { static let openFiles: UInt32 = 7 }
+}
+
+/// Flags of `open(2)` and `mmap(2)`, asm-generic/fcntl.h and mman.h.
+enum Flag {
+  static let closeOnExec: UInt64 = 0o2000000
+  static let nonBlocking: UInt64 = 0o4000
+  /// O_CREAT, O_EXCL, O_TRUNC, O_NOCTTY: matter only when a file is opened for the first time.
+  static let creation: UInt64 = 0o100 | 0o200 | 0o1000 | 0o400
+  /// AT_FDCWD.
+  static let currentDirectory = UInt64(bitPattern: -100)
+  static let mapShared: UInt64 = 1
+  static let mapPrivate: UInt64 = 2
+  static let mapFixed: UInt64 = 0x10
+  static let mapAnonymous: UInt64 = 0x20
+  static let mapGrowsDown: UInt64 = 0x100
+  static let mapNoReserve: UInt64 = 0x4000
+}

@@ -1,0 +1,150 @@
+import CRestoreProgram
+import SnapshotFormat
+
+/// A snapshot compiled to a flat table of system calls with the structures they point to: the bytes that the restorer maps at
+/// RESTORE_PROGRAM_BASE (restore_program.h).
+struct RestoreProgram: Sendable {
+  /// The whole program.
+  let bytes: [UInt8]
+  /// How many operations each phase has; for printing.
+  let counts: (memory: Int, instance: Int, main: Int)
+}
+
+/// An operation of a program, before it has its place.
+struct Operation {
+  /// An argument: a value, or the value that a slot will have.
+  enum Argument {
+    case value(UInt64)
+    case slot(Int)
+  }
+
+  var number: UInt16
+  var check: UInt32 = RESTORE_MUST_SUCCEED.rawValue
+  var resultSlot: Int = 0
+  var arguments: [Argument]
+
+  /// The table's entry.
+  var encoded: restore_op {
+    var op = restore_op()
+    op.number = number
+    op.check = UInt8(check)
+    op.result_slot = UInt8(resultSlot)
+    withUnsafeMutableBytes(of: &op.arguments) { words in
+      for (index, argument) in arguments.enumerated() {
+        switch argument {
+        case .value(let value): words.storeBytes(of: value, toByteOffset: index * 8, as: UInt64.self)
+        case .slot(let slot):
+          words.storeBytes(of: UInt64(slot), toByteOffset: index * 8, as: UInt64.self)
+          op.slot_mask |= 1 << UInt32(index)
+        }
+      }
+    }
+    return op
+  }
+}
+
+extension Operation.Argument: ExpressibleByIntegerLiteral {
+  init(integerLiteral value: UInt64) { self = .value(value) }
+}
+
+/// Numbers of x86-64 system calls, asm/unistd_64.h.
+enum SystemCallNumber {
+  static let write: UInt16 = 1
+  static let close: UInt16 = 3
+  static let lseek: UInt16 = 8
+  static let mmap: UInt16 = 9
+  static let mprotect: UInt16 = 10
+  static let rt_sigaction: UInt16 = 13
+  static let madvise: UInt16 = 28
+  static let setitimer: UInt16 = 38
+  static let socket: UInt16 = 41
+  static let connect: UInt16 = 42
+  static let accept: UInt16 = 43
+  static let bind: UInt16 = 49
+  static let listen: UInt16 = 50
+  static let getsockname: UInt16 = 51
+  static let socketpair: UInt16 = 53
+  static let fcntl: UInt16 = 72
+  static let chdir: UInt16 = 80
+  static let umask: UInt16 = 95
+  static let setsid: UInt16 = 112
+  static let setgroups: UInt16 = 116
+  static let setresuid: UInt16 = 117
+  static let setresgid: UInt16 = 119
+  static let prctl: UInt16 = 157
+  static let set_tid_address: UInt16 = 218
+  static let epoll_ctl: UInt16 = 233
+  static let openat: UInt16 = 257
+  static let set_robust_list: UInt16 = 273
+  static let eventfd2: UInt16 = 290
+  static let epoll_create1: UInt16 = 291
+  static let dup3: UInt16 = 292
+  static let pipe2: UInt16 = 293
+  static let preadv: UInt16 = 295
+  static let prlimit64: UInt16 = 302
+  static let seccomp: UInt16 = 317
+  static let membarrier: UInt16 = 324
+  static let rseq: UInt16 = 334
+}
+
+/// Lays a program out: data at known addresses, operations in phases.
+struct ProgramBuilder {
+  private(set) var bytes: [UInt8]
+  private var nextSlot = Int(RESTORE_SLOT_FREE)
+
+  init() {
+    bytes = [UInt8](repeating: 0, count: MemoryLayoutOf<restore_program>.size)
+  }
+
+  /// The address that the byte at `offset` will have.
+  func address(_ offset: Int) -> UInt64 { UInt64(RESTORE_PROGRAM_BASE) + UInt64(offset) }
+
+  /// Room for `count` zero bytes; answers their offset.
+  mutating func reserve(_ count: Int, alignment: Int = 8) -> Int {
+    let offset = (bytes.count + alignment - 1) / alignment * alignment
+    bytes.append(contentsOf: repeatElement(0, count: offset - bytes.count + count))
+    return offset
+  }
+
+  /// Puts bytes down; answers their address.
+  mutating func place(_ data: [UInt8], alignment: Int = 8) -> UInt64 {
+    let offset = reserve(data.count, alignment: alignment)
+    bytes.replaceSubrange(offset..<offset + data.count, with: data)
+    return address(offset)
+  }
+
+  /// Puts words down; answers their address.
+  mutating func place(words: [UInt64], alignment: Int = 8) -> UInt64 {
+    let offset = reserve(words.count * 8, alignment: alignment)
+    for (index, word) in words.enumerated() { store(word, at: offset + index * 8) }
+    return address(offset)
+  }
+
+  /// Puts a C string down; answers its address.
+  mutating func place(_ text: String) -> UInt64 { place(Array(text.utf8) + [0], alignment: 1) }
+
+  /// Overwrites bytes at an offset.
+  mutating func store<Value: BitwiseCopyable>(_ value: Value, at offset: Int) {
+    bytes.withUnsafeMutableBytes { $0.storeBytes(of: value, toByteOffset: offset, as: Value.self) }
+  }
+
+  /// Puts a phase down.
+  mutating func place(_ operations: [Operation]) -> restore_phase {
+    let size = MemoryLayoutOf<restore_op>.stride
+    let offset = reserve(operations.count * size)
+    for (index, operation) in operations.enumerated() { store(operation.encoded, at: offset + index * size) }
+    return restore_phase(address: address(offset), count: UInt64(operations.count))
+  }
+
+  /// A slot that nobody else uses. Slots of operations that are done may be used again: see `Compiler`.
+  mutating func slot() throws(RestoreError) -> Int {
+    guard nextSlot < Int(RESTORE_SLOTS) else {
+      throw RestoreError(code: .failed, message: "the snapshot needs more than \(RESTORE_SLOTS) slots")
+    }
+    defer { nextSlot += 1 }
+    return nextSlot
+  }
+}
+
+/// `MemoryLayout` of the standard library; SnapshotFormat has a type of that name.
+typealias MemoryLayoutOf<Value> = Swift.MemoryLayout<Value>
