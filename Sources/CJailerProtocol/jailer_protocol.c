@@ -1,0 +1,1 @@
+#include "jailer_protocol.h"
