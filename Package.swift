@@ -25,7 +25,9 @@ let package = Package(
 
     // The engine: knows nothing of Lambda.
     .target(name: "SnapshotFormat", dependencies: [.crypto]),
-    .target(name: "Sandbox", dependencies: ["Linux", .system, .log]),
+    // What the daemon and the jailer (C) say to each other.
+    .target(name: "CJailerProtocol"),
+    .target(name: "Sandbox", dependencies: ["CJailerProtocol", "Linux", .system, .log]),
     .target(name: "Checkpoint", dependencies: ["Linux", "SnapshotFormat", .system, .log, .crypto]),
     .target(
       name: "Restore",
@@ -73,6 +75,11 @@ let package = Package(
 
     // Tests: one per module, no root needed.
     .testTarget(name: "SnapshotFormatTests", dependencies: ["SnapshotFormat"]),
+    // Real processes, snapshotted and restored; needs root, and thaw-jailer and thaw-restorer beside the tests.
+    .testTarget(
+      name: "EngineTests",
+      dependencies: ["Checkpoint", "Linux", "Restore", "Sandbox", "SnapshotFormat", .system, .log],
+      path: "Integration", exclude: ["programs"]),
     .testTarget(name: "CatalogTests", dependencies: ["Catalog", .system]),
     .testTarget(name: "LambdaAPITests", dependencies: ["LambdaAPI", "Catalog", "Fleet", .system]),
     .testTarget(name: "RuntimeAPITests", dependencies: ["RuntimeAPI", .nioCore, .nioPosix]),

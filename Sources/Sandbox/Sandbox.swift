@@ -1,3 +1,5 @@
+internal import Glibc
+internal import Synchronization
 public import SystemPackage
 
 /// How a process ended.
@@ -6,6 +8,11 @@ public enum ProcessExit: Sendable, Hashable {
   case code(Int32)
   /// This signal ended it.
   case signal(Int32)
+
+  /// Reads a status of `wait(2)`.
+  init(status: Int32) {
+    self = status & 0x7f == 0 ? .code((status >> 8) & 0xff) : .signal(status & 0x7f)
+  }
 }
 
 /// What a sandbox has used so far.
@@ -41,22 +48,97 @@ public final class Sandbox: Sendable {
   /// Files of the sandbox's cgroups: a thread that writes "0" to each has joined. Owned by the sandbox.
   public let cgroupTasks: [FileDescriptor]
 
-  init() { fatalError("the jailer's client makes these") }
+  private let measures: [FileDescriptor]
+  private let jailer: Jailer
+  private struct State: Sendable {
+    var isOpen = true
+    var exit: ProcessExit?
+    var waiting: [CheckedContinuation<ProcessExit, Never>] = []
+  }
+  private let state = Mutex(State())
+
+  init(reply: Jailer.Reply, specification: SandboxSpecification, jailer: Jailer) {
+    id = reply.sandbox
+    self.specification = specification
+    self.jailer = jailer
+    initProcessID = reply.process
+    connectionPort = reply.port
+    let descriptors = reply.descriptors
+    initDescriptor = descriptors[0]
+    listener = descriptors[1]
+    connection = descriptors[2]
+    output = descriptors[3]
+    outputWriter = descriptors[4]
+    cgroupTasks = Array(descriptors[5..<5 + reply.cgroups])
+    measures = Array(descriptors[(5 + reply.cgroups)...])
+  }
+
+  deinit { closeDescriptors() }
 
   /// Starts the sandbox's first program as its unprivileged user, standard output and error into `output`, and answers its process id as this daemon sees it.
   public func start(arguments: [String], environment: [String], workingDirectory: FilePath) async throws -> Int32 {
-    fatalError("not built yet")
+    try await jailer.start(
+      sandbox: id, arguments: arguments, environment: environment, workingDirectory: workingDirectory)
   }
 
   /// Tells the sandbox that a process (a restored one) belongs to it, so that its end is reported through `waitForExit`.
-  public func adopt(processID: Int32) {}
+  public func adopt(processID: Int32) {
+    jailer.adopt(processID, by: self)
+  }
 
   /// Waits until the first program (started or adopted) has ended. Returns at once if it has.
-  public func waitForExit() async -> ProcessExit { fatalError("not built yet") }
+  public func waitForExit() async -> ProcessExit {
+    await withCheckedContinuation { continuation in
+      let exit: ProcessExit? = state.withLock { state in
+        if state.exit == nil { state.waiting.append(continuation) }
+        return state.exit
+      }
+      if let exit { continuation.resume(returning: exit) }
+    }
+  }
 
-  /// What has been used so far.
-  public func usage() throws -> SandboxUsage { fatalError("not built yet") }
+  /// The first end that is reported counts: the program's, or, if that came first, pid 1's.
+  func ended(status: Int32) {
+    let exit = ProcessExit(status: status)
+    let waiting = state.withLock { state -> [CheckedContinuation<ProcessExit, Never>] in
+      guard state.exit == nil else { return [] }
+      state.exit = exit
+      defer { state.waiting = [] }
+      return state.waiting
+    }
+    for continuation in waiting { continuation.resume(returning: exit) }
+  }
+
+  /// What has been used so far; zeros where the host has no memory cgroup.
+  public func usage() -> SandboxUsage {
+    let texts = state.withLock { state in state.isOpen ? measures.map(Sandbox.text) : [] }
+    guard texts.count == 2 else { return SandboxUsage(peakMemoryBytes: 0, outOfMemoryKills: 0) }
+    let kills = texts[1].split(separator: "\n").first { $0.hasPrefix("oom_kill ") }?.split(separator: " ").last
+    return SandboxUsage(
+      peakMemoryBytes: Int(texts[0].prefix { $0 != "\n" }) ?? 0, outOfMemoryKills: kills.flatMap { Int($0) } ?? 0)
+  }
+
+  private static func text(_ file: FileDescriptor) -> String {
+    var buffer = [UInt8](repeating: 0, count: 512)
+    let count = (try? buffer.withUnsafeMutableBytes { try file.read(fromAbsoluteOffset: 0, into: $0) }) ?? 0
+    return String(decoding: buffer[..<count], as: UTF8.self)
+  }
 
   /// Kills everything inside and waits until nothing is left: processes, mounts, cgroups, descriptors. May be called again.
-  public func terminate() async {}
+  public func terminate() async {
+    await jailer.terminate(sandbox: id)
+    ended(status: 9)
+    closeDescriptors()
+  }
+
+  private func closeDescriptors() {
+    let close = state.withLock { state in
+      defer { state.isOpen = false }
+      return state.isOpen
+    }
+    guard close else { return }
+    for descriptor in [initDescriptor, listener, connection, output, outputWriter] + cgroupTasks + measures {
+      try? descriptor.close()
+    }
+  }
 }
