@@ -67,7 +67,7 @@ extension ProcessState {
       processID: main.innerID,
       leadsSession: session == main.innerID,
       executable: try ProcessFiles.link("/proc/\(processID)/exe"),
-      layout: try SnapshotFormat.MemoryLayout(processID: processID, breakAddress: breakAddress),
+      layout: try AddressLayout(processID: processID, breakAddress: breakAddress),
       auxiliaryVector: try ProcessFiles.bytes("/proc/\(processID)/auxv"),
       vdso: library,
       mappings: mappings,
@@ -84,7 +84,7 @@ extension ProcessState {
   }
 }
 
-extension SnapshotFormat.MemoryLayout {
+extension AddressLayout {
   /// Reads /proc/PID/stat, see proc_pid_stat(5); the break is asked of the process itself.
   init(processID: Int32, breakAddress: UInt64) throws {
     let text = try ProcessFiles.text("/proc/\(processID)/stat")

@@ -42,7 +42,7 @@ struct ProgramCompiler {
     header.instance = builder.place(instance)
 
     let others = process.threads.dropFirst()
-    let size = MemoryLayoutOf<restore_thread>.stride
+    let size = MemoryLayout<restore_thread>.stride
     let threadOffset = builder.reserve(others.count * size, alignment: 64)
     for (index, thread) in others.enumerated() {
       let encoded = self.thread(thread)
@@ -188,6 +188,12 @@ struct ProgramCompiler {
     operations.append(Operation(number: SystemCallNumber.umask, arguments: [.value(UInt64(process.umask))]))
     for limit in process.resourceLimits where limit.resource != ResourceNumber.openFiles {
       operations.append(set(limit))
+    }
+    // The bounding set is inherited; the template itself keeps the capabilities it has. PR_CAPBSET_DROP 24; 40 is the last capability of linux/capability.h.
+    for capability in UInt64(0)...40 {
+      operations.append(
+        Operation(
+          number: SystemCallNumber.prctl, check: RESTORE_MAY_FAIL.rawValue, arguments: [24, .value(capability), 0, 0, 0]))
     }
     return operations
   }

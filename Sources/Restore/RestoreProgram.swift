@@ -93,7 +93,7 @@ struct ProgramBuilder {
   private var nextSlot = Int(RESTORE_SLOT_FREE)
 
   init() {
-    bytes = [UInt8](repeating: 0, count: MemoryLayoutOf<restore_program>.size)
+    bytes = [UInt8](repeating: 0, count: MemoryLayout<restore_program>.size)
   }
 
   /// The address that the byte at `offset` will have.
@@ -130,7 +130,7 @@ struct ProgramBuilder {
 
   /// Puts a phase down.
   mutating func place(_ operations: [Operation]) -> restore_phase {
-    let size = MemoryLayoutOf<restore_op>.stride
+    let size = MemoryLayout<restore_op>.stride
     let offset = reserve(operations.count * size)
     for (index, operation) in operations.enumerated() { store(operation.encoded, at: offset + index * size) }
     return restore_phase(address: address(offset), count: UInt64(operations.count))
@@ -146,5 +146,3 @@ struct ProgramBuilder {
   }
 }
 
-/// `MemoryLayout` of the standard library; SnapshotFormat has a type of that name.
-typealias MemoryLayoutOf<Value> = Swift.MemoryLayout<Value>

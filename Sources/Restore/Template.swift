@@ -224,7 +224,7 @@ extension RestoreTimings {
 extension restore_report {
   /// Reads a report from a message; nil if it has another length.
   fileprivate init?(message: [UInt8]) {
-    guard message.count == MemoryLayoutOf<restore_report>.size else { return nil }
+    guard message.count == MemoryLayout<restore_report>.size else { return nil }
     self = message.withUnsafeBytes { $0.loadUnaligned(as: restore_report.self) }
   }
 }

@@ -23,7 +23,6 @@ public struct SandboxError: Error, Sendable, CustomStringConvertible {
 
 /// The client of the jailer process, which is the only part with privileges over namespaces, mounts and cgroups.
 public final class Jailer: Sendable {
-  private typealias Answer = (fixed: jailer_answer, descriptors: [FileDescriptor])
   private struct State: Sendable {
     var isOpen = true
     var nextRequest: UInt32 = 1

@@ -48,7 +48,7 @@ struct BinaryReader {
   }
 
   mutating func get<Value: FixedWidthInteger>(_ type: Value.Type = Value.self) throws(SnapshotFormatError) -> Value {
-    let range = try take(MemoryLayoutOf<Value>.size)
+    let range = try take(MemoryLayout<Value>.size)
     var value: Value = 0
     for index in range.reversed() { value = (value << 8) | Value(truncatingIfNeeded: bytes[index]) }
     return value
@@ -87,7 +87,7 @@ struct BinaryReader {
   mutating func words<Element: FixedWidthInteger>(
     _ type: Element.Type = Element.self, exactly expected: Int? = nil
   ) throws(SnapshotFormatError) -> [Element] {
-    let count = try count(of: MemoryLayoutOf<Element>.size)
+    let count = try count(of: MemoryLayout<Element>.size)
     if let expected, count != expected {
       throw SnapshotFormatError("\(count) words at byte \(position - 4) where there must be \(expected)")
     }
@@ -107,8 +107,6 @@ struct BinaryReader {
   }
 }
 
-/// `MemoryLayout` of the standard library, whose name the format uses for something else.
-typealias MemoryLayoutOf<Value> = Swift.MemoryLayout<Value>
 
 /// A value with a place in the manifest's bytes.
 protocol BinaryCodable {

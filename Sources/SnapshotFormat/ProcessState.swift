@@ -7,7 +7,7 @@ public struct ProcessState: Sendable, Equatable {
   /// The path of its executable inside the sandbox.
   public var executable: String
   /// Where the kernel's `mm_struct` says things are (`prctl(2)`, PR_SET_MM_MAP).
-  public var layout: MemoryLayout
+  public var layout: AddressLayout
   /// The auxiliary vector, raw.
   public var auxiliaryVector: [UInt8]
   /// The kernel's own mappings.
@@ -37,7 +37,7 @@ public struct ProcessState: Sendable, Equatable {
 
   /// A process of these parts.
   public init(
-    processID: UInt32, leadsSession: Bool, executable: String, layout: MemoryLayout, auxiliaryVector: [UInt8],
+    processID: UInt32, leadsSession: Bool, executable: String, layout: AddressLayout, auxiliaryVector: [UInt8],
     vdso: VirtualLibrary, mappings: [Mapping], workingDirectory: String, umask: UInt32, signalActions: [SignalAction],
     membarrierRegistrations: UInt64, intervalTimers: [[UInt64]], resourceLimits: [ResourceLimit],
     credentials: Credentials, seccompFilters: [[UInt64]], descriptors: [Descriptor], threads: [ThreadState]
@@ -63,7 +63,7 @@ public struct ProcessState: Sendable, Equatable {
 }
 
 /// `struct prctl_mm_map` of linux/prctl.h: addresses that /proc and `brk(2)` go by.
-public struct MemoryLayout: Sendable, Equatable {
+public struct AddressLayout: Sendable, Equatable {
   /// start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end: eleven words.
   public var words: [UInt64]
 

@@ -157,7 +157,7 @@ extension ProcessState: BinaryCodable {
     processID = try reader.get()
     leadsSession = try reader.flag()
     executable = try reader.string()
-    layout = MemoryLayout(words: try reader.words(exactly: 11))
+    layout = AddressLayout(words: try reader.words(exactly: 11))
     auxiliaryVector = try reader.data()
     vdso = VirtualLibrary(start: try reader.get(), lengths: try reader.words(exactly: 3))
     mappings = try reader.array()

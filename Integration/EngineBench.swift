@@ -1,0 +1,225 @@
+import Checkpoint
+import Foundation
+import Linux
+import Logging
+import Restore
+import Sandbox
+import SnapshotFormat
+import SystemPackage
+
+/// A place to freeze and restore self-checking programs: a jailer, a directory for snapshots, compiled programs.
+final class EngineBench: Sendable {
+  let jailer: Jailer
+  let directory: FilePath
+  let programs: FilePath
+  let restorer: FilePath
+
+  /// Where `make native` puts thaw-jailer and thaw-restorer: `$THAW_BIN`, or the build directory.
+  static let binaries: FilePath = {
+    let candidates = [ProcessInfo.processInfo.environment["THAW_BIN"], ".build/debug", ".build/release"]
+    return FilePath(
+      candidates.compactMap { $0 }.first { FileManager.default.fileExists(atPath: "\($0)/thaw-jailer") } ?? ".build/release")
+  }()
+
+  static var isPossible: Bool {
+    getuid() == 0 && FileManager.default.fileExists(atPath: binaries.appending("thaw-jailer").string)
+  }
+
+  init() async throws {
+    let name = "thaw-engine-\(UUID().uuidString.prefix(8))"
+    directory = FilePath(FileManager.default.temporaryDirectory.path).appending(name)
+    programs = directory.appending("programs")
+    for path in [directory, programs, directory.appending("root")] {
+      try FileManager.default.createDirectory(atPath: path.string, withIntermediateDirectories: true)
+    }
+    // Readable by the sandbox's user.
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: directory.string)
+    let here = FilePath(FileManager.default.currentDirectoryPath)
+    restorer = (EngineBench.binaries.isAbsolute ? EngineBench.binaries : here.pushing(EngineBench.binaries)).appending(
+      "thaw-restorer")
+    jailer = try await Jailer.launch(
+      executable: EngineBench.binaries.appending("thaw-jailer"), rootDirectory: directory.appending("root"),
+      instance: name, logger: Logger(label: "test"))
+  }
+
+  func end() async {
+    await jailer.shutdown()
+    try? FileManager.default.removeItem(atPath: directory.string)
+  }
+
+  /// Compiles a program of Integration/programs.
+  func compile(_ name: String) throws -> FilePath {
+    let target = programs.appending(name)
+    if FileManager.default.fileExists(atPath: target.string) { return target }
+    let source = FilePath(#filePath).removingLastComponent().appending("programs").appending("\(name).c")
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/cc")
+    process.arguments = ["-O1", "-pthread", "-o", target.string, source.string, "-lrt"]
+    try process.run()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else { throw EngineBenchError("cc \(source) failed") }
+    return target
+  }
+
+  var specification: SandboxSpecification {
+    SandboxSpecification(
+      mounts: [SandboxSpecification.Mount(source: programs, target: "/var/task")], memoryBytes: 256 << 20)
+  }
+
+  /// Starts a program in a sandbox, and waits until it says that it is ready for its snapshot.
+  func start(_ name: String, arguments: [String] = []) async throws -> HeldProgram {
+    _ = try compile(name)
+    return try await start(arguments: ["/var/task/\(name)"] + arguments, specification: specification)
+  }
+
+  func start(arguments: [String], specification: SandboxSpecification) async throws -> HeldProgram {
+    let sandbox = try await jailer.makeSandbox(specification)
+    let processID = try await sandbox.start(
+      arguments: arguments, environment: ["PATH=/usr/bin:/bin", "LANG=C.UTF-8", "OPENBLAS_NUM_THREADS=4"],
+      workingDirectory: "/")
+    let server = try await blocking { try RuntimeStandIn.acceptReady(sandbox, except: sandbox.connectionPort) }
+    return HeldProgram(sandbox: sandbox, processID: processID, connection: server.connection, port: server.port, others: server.others)
+  }
+
+  /// Takes the program's snapshot into a directory of its own.
+  func snapshot(
+    _ program: HeldProgram, name: String = UUID().uuidString
+  ) async throws -> (directory: FilePath, manifest: SnapshotManifest, timings: CheckpointTimings) {
+    let target = directory.appending(name)
+    try FileManager.default.createDirectory(atPath: target.string, withIntermediateDirectories: false)
+    let (manifest, timings) = try await Checkpoint.take(
+      processID: program.processID, initProcessID: program.sandbox.initProcessID,
+      supplied: [
+        SuppliedDescriptor(
+          role: .output, identity: .pipe(inode: try FileStatus(program.sandbox.output).inode)),
+        SuppliedDescriptor(role: .connection, identity: .tcp(localPort: program.port)),
+      ], directory: target)
+    return (target, manifest, timings)
+  }
+
+  func template(_ snapshot: FilePath, _ base: SandboxSpecification? = nil) async throws -> Template {
+    try await Template.build(
+      directory: snapshot, jailer: jailer, specification: withSeed(snapshot, base), restorer: restorer,
+      logger: Logger(label: "test"))
+  }
+
+  func withSeed(_ snapshot: FilePath, _ base: SandboxSpecification? = nil) -> SandboxSpecification {
+    var specification = base ?? specification
+    let seed = snapshot.appending("tmp")
+    if FileManager.default.fileExists(atPath: seed.string) { specification.temporarySeed = seed }
+    return specification
+  }
+
+  /// Restores one clone, and answers what it says after "go".
+  func check(_ template: Template, _ specification: SandboxSpecification) async throws -> String {
+    let sandbox = try await jailer.makeSandbox(specification)
+    let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
+    let reply: String
+    do {
+      try RuntimeStandIn.send("go\n", to: connection)
+      _ = try await template.restore(into: sandbox)
+      reply = try await blocking { try RuntimeStandIn.line(connection) }
+    } catch {
+      try? connection.close()
+      await sandbox.terminate()
+      throw error
+    }
+    try? connection.close()
+    await sandbox.terminate()
+    return reply
+  }
+}
+
+struct EngineBenchError: Error, CustomStringConvertible {
+  let description: String
+  init(_ description: String) { self.description = description }
+}
+
+/// A program that waits to be frozen.
+struct HeldProgram: Sendable {
+  let sandbox: Sandbox
+  let processID: Int32
+  let connection: FileDescriptor
+  /// Its end's port.
+  let port: UInt16
+  let others: [FileDescriptor]
+
+  func end() async {
+    for descriptor in [connection] + others { try? descriptor.close() }
+    await sandbox.terminate()
+  }
+}
+
+/// Runs something that blocks on a thread of Dispatch's.
+func blocking<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+  try await withCheckedThrowingContinuation { continuation in
+    DispatchQueue.global().async { continuation.resume(with: Result { try body() }) }
+  }
+}
+
+/// The server's side of the harness, on plain blocking sockets.
+enum RuntimeStandIn {
+  static func accept(_ sandbox: Sandbox, port: UInt16) throws -> FileDescriptor {
+    while true {
+      let (connection, peer) = try acceptNext(sandbox)
+      if peer == port { return connection }
+      try connection.close()
+    }
+  }
+
+  private static func acceptNext(_ sandbox: Sandbox) throws -> (FileDescriptor, UInt16) {
+    var item = pollfd(fd: sandbox.listener.rawValue, events: Int16(POLLIN), revents: 0)
+    guard poll(&item, 1, 20000) == 1 else { throw EngineBenchError("nobody connected: \(output(sandbox))") }
+    var address = sockaddr_in()
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let connection = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.accept(sandbox.listener.rawValue, $0, &length) }
+    }
+    guard connection >= 0 else { throw EngineBenchError("accept: errno \(errno)") }
+    return (FileDescriptor(rawValue: connection), UInt16(bigEndian: address.sin_port))
+  }
+
+  /// The connection that says "ready"; earlier ones are kept open.
+  static func acceptReady(
+    _ sandbox: Sandbox, except: UInt16
+  ) throws -> (connection: FileDescriptor, port: UInt16, others: [FileDescriptor]) {
+    var open: [(FileDescriptor, UInt16)] = []
+    let deadline = Date().addingTimeInterval(30)
+    while Date() < deadline {
+      var items = open.map { pollfd(fd: $0.0.rawValue, events: Int16(POLLIN), revents: 0) }
+      items.append(pollfd(fd: sandbox.listener.rawValue, events: Int16(POLLIN), revents: 0))
+      guard poll(&items, nfds_t(items.count), 10000) > 0 else { break }
+      if items[items.count - 1].revents != 0 { open.append(try acceptNext(sandbox)) }
+      for (index, entry) in open.enumerated() where index < items.count - 1 && items[index].revents != 0 {
+        let text = try line(entry.0)
+        guard text == "ready" else { throw EngineBenchError("it said '\(text)': \(output(sandbox))") }
+        return (entry.0, entry.1, open.filter { $0.0 != entry.0 }.map(\.0))
+      }
+    }
+    throw EngineBenchError("it did not get ready: \(output(sandbox))")
+  }
+
+  static func send(_ text: String, to connection: FileDescriptor) throws {
+    _ = try connection.writeAll(Array(text.utf8))
+  }
+
+  static func line(_ connection: FileDescriptor) throws -> String {
+    var bytes: [UInt8] = []
+    while bytes.last != 10 {
+      var item = pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)
+      guard poll(&item, 1, 30000) == 1 else { throw EngineBenchError("no line came within 30 s") }
+      var buffer = [UInt8](repeating: 0, count: 4096)
+      let count = try buffer.withUnsafeMutableBytes { try connection.read(into: $0) }
+      guard count > 0 else { throw EngineBenchError("the connection was closed after '\(String(decoding: bytes, as: UTF8.self))'") }
+      bytes += buffer[..<count]
+    }
+    return String(decoding: bytes.dropLast(), as: UTF8.self)
+  }
+
+  /// What the program printed.
+  static func output(_ sandbox: Sandbox) -> String {
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    let count = (try? buffer.withUnsafeMutableBytes { try sandbox.output.read(into: $0) }) ?? 0
+    return "its output was '\(String(decoding: buffer[..<count], as: UTF8.self))'"
+  }
+}
