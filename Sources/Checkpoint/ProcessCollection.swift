@@ -52,10 +52,8 @@ extension ProcessState {
     let dumpable = try borrowed.call(157, 3) == 1  // PR_GET_DUMPABLE
 
     let session = status.numbers("NSsid").last ?? 0
-    var limits: [ResourceLimit] = []
-    for resource in UInt32(0)..<16 {
-      let limit = try Kernel.resourceLimit(resource, ofProcess: processID)
-      limits.append(ResourceLimit(resource: resource, current: limit.current, maximum: limit.maximum))
+    let limits = try Kernel.resourceLimits(ofProcess: processID).map {
+      ResourceLimit(resource: $0.resource, current: $0.current, maximum: $0.maximum)
     }
     var completed = credentials
     completed.dumpable = dumpable

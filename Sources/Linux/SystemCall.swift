@@ -130,16 +130,26 @@ extension String {
 }
 
 extension Kernel {
-  /// Soft and hard limit of one resource of a process (`prlimit(2)`).
-  public static func resourceLimit(
-    _ resource: UInt32, ofProcess process: Int32
-  ) throws(SystemCallError) -> (current: UInt64, maximum: UInt64) {
-    var limit: [UInt64] = [0, 0]
-    let result = limit.withUnsafeMutableBytes {
-      thaw_syscall(302, UInt(process), UInt(resource), 0, UInt(bitPattern: $0.baseAddress), 0, 0)
+  /// Soft and hard limits of a process by RLIMIT number, all ones for "unlimited", from /proc/PID/limits: `prlimit(2)` on another user's
+  /// process would need CAP_SYS_RESOURCE.
+  public static func resourceLimits(
+    ofProcess process: Int32
+  ) throws(SystemCallError) -> [(resource: UInt32, current: UInt64, maximum: UInt64)] {
+    // The order of RLIMIT numbers in asm-generic/resource.h, and the names of fs/proc/base.c.
+    let names = [
+      "Max cpu time", "Max file size", "Max data size", "Max stack size", "Max core file size", "Max resident set",
+      "Max processes", "Max open files", "Max locked memory", "Max address space", "Max file locks",
+      "Max pending signals", "Max msgqueue size", "Max nice priority", "Max realtime priority", "Max realtime timeout",
+    ]
+    var limits: [(UInt32, UInt64, UInt64)] = []
+    for line in try ProcessFiles.text("/proc/\(process)/limits").split(separator: "\n") {
+      guard let resource = names.firstIndex(where: { line.hasPrefix($0 + " ") }) else { continue }
+      let values = line.dropFirst(names[resource].count).split(separator: " ").prefix(2).map {
+        $0 == "unlimited" ? UInt64.max : UInt64($0) ?? .max
+      }
+      if values.count == 2 { limits.append((UInt32(resource), values[0], values[1])) }
     }
-    _ = try checked(result, "prlimit", "\(process)")
-    return (limit[0], limit[1])
+    return limits
   }
 
   /// Makes a pipe (`pipe2(2)`, close-on-exec). The caller closes both ends.
