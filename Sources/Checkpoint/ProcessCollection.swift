@@ -27,6 +27,11 @@ extension ProcessState {
       throw CheckpointError.refused("process \(processID) has POSIX timers, which are not brought back yet")
     }
 
+    // Registers are read before any thread is borrowed: a borrowed one has them back only when it is let go of.
+    var threads: [ThreadState] = []
+    for thread in process.threads {
+      threads.append(try ThreadState(thread.traced, innerID: thread.innerID, of: process))
+    }
     let borrowed = try BorrowedThread(main.traced, in: process)
     let scratch = borrowed.scratch
     let breakAddress = UInt64(bitPattern: try borrowed.call(12, 0))
@@ -57,10 +62,6 @@ extension ProcessState {
     }
     var completed = credentials
     completed.dumpable = dumpable
-    var threads: [ThreadState] = []
-    for thread in process.threads {
-      threads.append(try ThreadState(thread.traced, innerID: thread.innerID, of: process))
-    }
     self.init(
       processID: main.innerID,
       leadsSession: session == main.innerID,
