@@ -40,7 +40,7 @@ let package = Package(
     .target(
       name: "RuntimeAPI",
       dependencies: [
-        .log, .nioCore, .nioPosix, .nioHTTP1,
+        .nioCore, .nioPosix, .nioHTTP1, .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
       ]),
     .target(name: "Runtimes", dependencies: ["Linux", .system, .log, .subprocess]),
     .target(name: "Metering", dependencies: [.system, .log]),
