@@ -41,8 +41,10 @@ public final class Jailer: Sendable {
     var sandbox: UInt64
     var port: UInt16
     var cgroups: Int
-    var measures: Int
+    var measures: Int32
     var descriptors: [FileDescriptor]
+    var hasMemory: Bool { measures & JAILER_HAS_MEMORY != 0 }
+    var hasCPU: Bool { measures & JAILER_HAS_CPU != 0 }
   }
 
   private let socket: SeqpacketSocket
@@ -124,7 +126,8 @@ public final class Jailer: Sendable {
     let reply = try await request { number in
       Jailer.sandboxMessage(type: JAILER_MAKE_SANDBOX.rawValue, number, specification)
     }
-    guard reply.descriptors.count == 5 + reply.cgroups + reply.measures else {
+    let expected = 5 + reply.cgroups + (reply.hasMemory ? 2 : 0) + (reply.hasCPU ? 1 : 0)
+    guard reply.descriptors.count == expected else {
       for descriptor in reply.descriptors { try? descriptor.close() }
       throw SandboxError("the jailer answered with \(reply.descriptors.count) descriptors")
     }
@@ -247,7 +250,7 @@ public final class Jailer: Sendable {
           .success(
             Reply(
               process: fixed.process, sandbox: fixed.sandbox, port: fixed.port, cgroups: Int(fixed.cgroups),
-              measures: Int(fixed.measures), descriptors: message.descriptors)))
+              measures: Int32(fixed.measures), descriptors: message.descriptors)))
       }
     case JAILER_EXITED.rawValue where message.bytes.count == MemoryLayout<jailer_exited>.size:
       exited(message.bytes.withUnsafeBytes { $0.loadUnaligned(as: jailer_exited.self) })
@@ -349,8 +352,7 @@ public final class Jailer: Sendable {
     let fixed = jailer_sandbox(
       header: jailer_header(type: type, request: number),
       temporary_bytes: UInt64(specification.temporaryBytes), memory_bytes: UInt64(specification.memoryBytes),
-      cpu_permille: UInt32(specification.cpus * 1000), maximum_tasks: UInt32(specification.maximumTasks),
-      user: specification.userID, port: specification.runtimeAPIPort, mount_count: UInt16(specification.mounts.count))
+      maximum_tasks: UInt32(specification.maximumTasks), unused: 0, user: specification.userID, port: specification.runtimeAPIPort, mount_count: UInt16(specification.mounts.count))
     return message(
       fixed,
       [specification.temporarySeed?.string ?? ""]

@@ -48,7 +48,10 @@ public final class Sandbox: Sendable {
   /// Files of the sandbox's cgroups: a thread that writes "0" to each has joined. Owned by the sandbox.
   public let cgroupTasks: [FileDescriptor]
 
+  /// Peak memory and out-of-memory kills; empty where the host has no memory cgroup.
   private let measures: [FileDescriptor]
+  /// Takes the CPU limit; nil where the host has no CPU cgroup.
+  private let quota: FileDescriptor?
   private let jailer: Jailer
   private struct State: Sendable {
     var isOpen = true
@@ -70,7 +73,9 @@ public final class Sandbox: Sendable {
     output = descriptors[3]
     outputWriter = descriptors[4]
     cgroupTasks = Array(descriptors[5..<5 + reply.cgroups])
-    measures = Array(descriptors[(5 + reply.cgroups)...])
+    let rest = descriptors[(5 + reply.cgroups)...]
+    measures = reply.hasMemory ? Array(rest.prefix(2)) : []
+    quota = reply.hasCPU ? rest.last : nil
   }
 
   deinit { closeDescriptors() }
@@ -118,6 +123,17 @@ public final class Sandbox: Sendable {
       peakMemoryBytes: Int(texts[0].prefix { $0 != "\n" }) ?? 0, outOfMemoryKills: kills.flatMap { Int($0) } ?? 0)
   }
 
+  /// Puts the specification's CPU limit in force; until then the sandbox has whole CPUs.
+  public func limitCPU() {
+    let microseconds = max(1000, Int(specification.cpus * 100_000))
+    state.withLock { state in
+      guard state.isOpen, let quota else { return }
+      // cpu.max (v2) takes the period beside the quota; cpu.cfs_quota_us (v1) refuses two numbers.
+      let written = try? quota.writeAll(Array("\(microseconds) 100000".utf8))
+      if written == nil { _ = try? quota.writeAll(Array("\(microseconds)".utf8)) }
+    }
+  }
+
   private static func text(_ file: FileDescriptor) -> String {
     var buffer = [UInt8](repeating: 0, count: 512)
     let count = (try? buffer.withUnsafeMutableBytes { try file.read(fromAbsoluteOffset: 0, into: $0) }) ?? 0
@@ -137,7 +153,7 @@ public final class Sandbox: Sendable {
       return state.isOpen
     }
     guard close else { return }
-    for descriptor in [initDescriptor, listener, connection, output, outputWriter] + cgroupTasks + measures {
+    for descriptor in [initDescriptor, listener, connection, output, outputWriter] + cgroupTasks + measures + [quota].compactMap({ $0 }) {
       try? descriptor.close()
     }
   }

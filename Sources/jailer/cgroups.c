@@ -125,7 +125,7 @@ static int open_in(const char *directory, const char *name, int flags) {
 
 int cgroup_make(const char *name, const struct jailer_sandbox *limits, struct cgroup *cgroup, struct failure *failure) {
   cgroup->count = 0;
-  cgroup->peak = cgroup->kills = -1;
+  cgroup->peak = cgroup->kills = cgroup->quota = -1;
   for (int i = 0; i < base_count; i++) {
     char *path = cgroup->paths[cgroup->count];
     snprintf(path, sizeof cgroup->paths[0], "%s/%s", bases[i].path, name);
@@ -135,8 +135,6 @@ int cgroup_make(const char *name, const struct jailer_sandbox *limits, struct cg
     // /tmp is a tmpfs, whose pages the kernel counts as memory of whoever writes them. On Lambda /tmp is a disk and costs no memory, so that
     // the limit is raised by its size: a function that fills /tmp gets ENOSPC, not the out-of-memory killer.
     uint64_t memory = limits ? limits->memory_bytes + limits->temporary_bytes : 0;
-    uint64_t quota = limits ? (uint64_t)limits->cpu_permille * 100 : 0; // microseconds in a period of 100 ms
-    if (quota && quota < 1000) quota = 1000;
     if (limits && (!controller || !strcmp(controller, "memory"))) {
       if (write_number(path, controller ? "memory.limit_in_bytes" : "memory.max", memory) < 0) return fail(failure, "limit the memory of %s", path);
       write_number(path, controller ? "memory.memsw.limit_in_bytes" : "memory.swap.max", controller ? memory : 0);
@@ -144,12 +142,8 @@ int cgroup_make(const char *name, const struct jailer_sandbox *limits, struct cg
       cgroup->peak = open_in(path, controller ? "memory.max_usage_in_bytes" : "memory.peak", O_RDONLY);
       cgroup->kills = open_in(path, controller ? "memory.oom_control" : "memory.events", O_RDONLY);
     }
-    if (limits && (!controller || !strcmp(controller, "cpu"))) {
-      char text[64];
-      snprintf(text, sizeof text, "%llu 100000", (unsigned long long)quota);
-      int result = controller ? write_number(path, "cpu.cfs_quota_us", quota) : write_text(path, "cpu.max", text);
-      if (result < 0) return fail(failure, "limit the CPU of %s", path);
-    }
+    // The CPU limit is written when init or restore is over: like Lambda, Thaw gives them whole CPUs.
+    if (limits && (!controller || !strcmp(controller, "cpu"))) cgroup->quota = open_in(path, controller ? "cpu.cfs_quota_us" : "cpu.max", O_WRONLY);
     if (limits && (!controller || !strcmp(controller, "pids")))
       if (write_number(path, "pids.max", limits->maximum_tasks) < 0) return fail(failure, "limit the processes of %s", path);
     // A thread that writes "0" to the v1 file `tasks` moves only itself, which needs no lock of all thread groups.
@@ -165,8 +159,9 @@ void cgroup_close(struct cgroup *cgroup) {
     if (cgroup->joins[i] >= 0) close(cgroup->joins[i]);
   if (cgroup->peak >= 0) close(cgroup->peak);
   if (cgroup->kills >= 0) close(cgroup->kills);
+  if (cgroup->quota >= 0) close(cgroup->quota);
   for (int i = 0; i < cgroup->count; i++) cgroup->joins[i] = -1;
-  cgroup->peak = cgroup->kills = -1;
+  cgroup->peak = cgroup->kills = cgroup->quota = -1;
 }
 
 int cgroup_remove(struct cgroup *cgroup) {

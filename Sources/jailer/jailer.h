@@ -39,7 +39,7 @@ struct cgroup {
   char paths[JAILER_MAXIMUM_CGROUPS][256];
   int joins[JAILER_MAXIMUM_CGROUPS]; // files that a thread writes "0" to
   int count;
-  int peak, kills; // files, or -1
+  int peak, kills, quota; // files, or -1
 };
 void cgroups_begin(char *warnings, size_t size); // finds the controllers, removes what a former jailer of this instance left
 int cgroup_make(const char *name, const struct jailer_sandbox *limits, struct cgroup *cgroup, struct failure *failure);

@@ -96,15 +96,20 @@ static void init_says(struct sandbox *sandbox) {
     all[number++] = sandbox->pidfd;
     for (int i = 0; i < count && i < 4; i++) all[number++] = descriptors[i];
     for (int i = 0; i < sandbox->cgroup.count; i++) all[number++] = sandbox->cgroup.joins[i];
-    int measured = sandbox->cgroup.peak >= 0 && sandbox->cgroup.kills >= 0;
-    if (measured) {
+    uint16_t measures = 0;
+    if (sandbox->cgroup.peak >= 0 && sandbox->cgroup.kills >= 0) {
+      measures |= JAILER_HAS_MEMORY;
       all[number++] = sandbox->cgroup.peak;
       all[number++] = sandbox->cgroup.kills;
+    }
+    if (sandbox->cgroup.quota >= 0) {
+      measures |= JAILER_HAS_CPU;
+      all[number++] = sandbox->cgroup.quota;
     }
     sandbox->ready = 1;
     answer(sandbox->make_request, NULL,
            (struct jailer_answer){.process = sandbox->init, .sandbox = sandbox->id, .port = message.port,
-                                  .cgroups = (uint16_t)sandbox->cgroup.count, .measures = measured ? 2 : 0},
+                                  .cgroups = (uint16_t)sandbox->cgroup.count, .measures = measures},
            all, number);
     sandbox->make_request = 0;
     cgroup_close(&sandbox->cgroup);

@@ -34,8 +34,8 @@ struct jailer_sandbox {
   struct jailer_header header;
   uint64_t temporary_bytes; // size of /tmp
   uint64_t memory_bytes;    // limit of what the processes hold besides /tmp
-  uint32_t cpu_permille;    // 1000: one whole CPU
   uint32_t maximum_tasks;
+  uint32_t unused;
   uint32_t user;
   uint16_t port;
   uint16_t mount_count;
@@ -66,11 +66,13 @@ struct jailer_answer {
   uint64_t sandbox;
   uint16_t port;     // MAKE_SANDBOX: local port of the connection
   uint16_t cgroups;  // MAKE_SANDBOX: how many cgroup files to join by
-  uint16_t measures; // MAKE_SANDBOX: 2 if files for peak memory and out-of-memory kills come along
+  uint16_t measures; // MAKE_SANDBOX: which files come along, JAILER_HAS_...
   uint16_t unused;
 };
 // Descriptors of an answer to MAKE_SANDBOX: pidfd of pid 1, listener, connection, reading and writing end of the output pipe, cgroup
-// files, then peak memory and out-of-memory files.
+// files, then the files of `measures`.
+#define JAILER_HAS_MEMORY 1 // two: peak memory, out-of-memory kills
+#define JAILER_HAS_CPU 2    // one: the CPU limit, to be written: cpu.cfs_quota_us (v1, period 100 ms) or cpu.max (v2)
 
 struct jailer_exited {
   struct jailer_header header;
