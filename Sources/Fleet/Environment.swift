@@ -1,0 +1,189 @@
+internal import Dispatch
+internal import Glibc
+internal import Metering
+internal import NIOPosix
+internal import Restore
+internal import RuntimeAPI
+internal import Sandbox
+internal import Synchronization
+internal import SystemPackage
+
+/// One execution environment: a sandbox, the conversation with the runtime in it, and its log.
+final class Environment: Sendable {
+  let function: FunctionSpecification
+  let sandbox: Sandbox
+  let session: RuntimeSession
+  let log: EnvironmentLog
+  private let server: RuntimeAPIServer
+  private let pump: OutputPump
+
+  /// What the first invocation reports besides itself.
+  enum Origin: Sendable {
+    case cold(initialization: Duration)
+    case restored(total: Duration, billed: Duration)
+  }
+  private struct State: Sendable {
+    var origin: Origin?
+    var exit: ProcessExit?
+    var limited = false
+    var restore: (ordered: ContinuousClock.Instant, process: RestoredProcess, firstNext: ContinuousClock.Instant)?
+    var imageMegabytes = 0
+    var idleSince = ContinuousClock.now
+    var ended = false
+  }
+  private let state = Mutex(State())
+
+  init(
+    function: FunctionSpecification, sandbox: Sandbox, session: RuntimeSession, log: EnvironmentLog,
+    group: MultiThreadedEventLoopGroup
+  ) async throws {
+    self.function = function
+    self.sandbox = sandbox
+    self.session = session
+    self.log = log
+    server = try await RuntimeAPIServer.start(
+      socket: try sandbox.listener.duplicate().rawValue, session: session, group: group)
+    pump = OutputPump(try sandbox.output.duplicate(), log: log)
+    // The end of the process ends whatever waits for its answer; only then is the environment let go of.
+    Task { [self] in
+      let exit = await sandbox.waitForExit()
+      state.withLock { $0.exit = exit }
+      session.end()
+    }
+  }
+
+  /// How the process ended, if it did.
+  var exit: ProcessExit? { state.withLock { $0.exit } }
+
+  /// What the first invocation reports, once.
+  func takeOrigin() -> Origin? {
+    state.withLock { state in
+      defer { state.origin = nil }
+      return state.origin
+    }
+  }
+
+  func setOrigin(_ origin: Origin) { state.withLock { $0.origin = origin } }
+
+  /// Remembers how the environment was restored.
+  func setRestore(ordered: ContinuousClock.Instant, _ process: RestoredProcess, firstNext: ContinuousClock.Instant) {
+    state.withLock { $0.restore = (ordered, process, firstNext) }
+  }
+
+  /// The record of the restore, once, when the reply to the first event is there.
+  func takeRestoreRecord(replied: ContinuousClock.Instant) -> FleetStatus.RestoreRecord? {
+    let restore = state.withLock { state in
+      defer { state.restore = nil }
+      return state.restore
+    }
+    guard let (ordered, process, firstNext) = restore else { return nil }
+    func microseconds(_ time: Duration) -> Double { time / .microseconds(1) }
+    let timings = process.timings
+    return FleetStatus.RestoreRecord(
+      cloned: microseconds(timings.cloned), mapped: microseconds(timings.mapped),
+      instance: microseconds(timings.instance), threads: microseconds(timings.threads),
+      done: microseconds(timings.done), firstNext: microseconds(firstNext - ordered),
+      reply: microseconds(replied - ordered), processID: process.processID)
+  }
+
+  /// The most memory used, in MB. A restored environment's own cgroup counts what it wrote; the pages it shares with its template are added.
+  var usedMegabytes: Int {
+    let shared = state.withLock { $0.imageMegabytes }
+    return min(function.memoryMegabytes, (sandbox.usage().peakMemoryBytes >> 20) + shared)
+  }
+
+  func setImage(bytes: UInt64) { state.withLock { $0.imageMegabytes = Int(bytes >> 20) } }
+
+  /// Puts the CPU limit in force, once.
+  func limitCPU() {
+    let first = state.withLock { state in
+      defer { state.limited = true }
+      return !state.limited
+    }
+    if first { sandbox.limitCPU() }
+  }
+
+  var idleSince: ContinuousClock.Instant {
+    get { state.withLock { $0.idleSince } }
+    set { state.withLock { $0.idleSince = newValue } }
+  }
+
+  /// Takes in everything that was printed so far.
+  func drainOutput() { pump.drain() }
+
+  /// Ends the environment: nothing is left of it afterwards.
+  func end() async {
+    let first = state.withLock { state in
+      defer { state.ended = true }
+      return !state.ended
+    }
+    guard first else { return }
+    session.end()
+    await sandbox.terminate()
+    pump.close()
+    server.close()
+  }
+}
+
+/// Reads what an environment's processes print, when it comes and on demand.
+final class OutputPump: Sendable {
+  /// Dispatch sources may be used from any thread (dispatch/source.h).
+  private struct Source: @unchecked Sendable { let dispatch: any DispatchSourceRead }
+
+  private let source: Source
+  private let reader: Reader
+
+  /// Reads under a lock, so that a drain and the source do not mix up the order of lines.
+  private final class Reader: Sendable {
+    private let isOpen = Mutex(true)
+    private let descriptor: FileDescriptor
+    private let log: EnvironmentLog
+
+    init(_ descriptor: FileDescriptor, _ log: EnvironmentLog) {
+      self.descriptor = descriptor
+      self.log = log
+    }
+
+    /// Answers whether more may come. At most 1 MB at a time, so that a function that prints without end does not hold the thread.
+    func drain() -> Bool {
+      isOpen.withLock { isOpen in
+        guard isOpen else { return false }
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        for _ in 0..<16 {
+          let count = buffer.withUnsafeMutableBytes { Glibc.read(descriptor.rawValue, $0.baseAddress, $0.count) }
+          if count == 0 { return false }
+          if count < 0 { return errno == EAGAIN || errno == EINTR }
+          log.append(buffer[..<count])
+        }
+        return true
+      }
+    }
+
+    func close() {
+      isOpen.withLock { isOpen in
+        if isOpen { try? descriptor.close() }
+        isOpen = false
+      }
+    }
+  }
+
+  /// Takes over a non-blocking descriptor.
+  init(_ descriptor: FileDescriptor, log: EnvironmentLog) {
+    let reader = Reader(descriptor, log)
+    let source = DispatchSource.makeReadSource(fileDescriptor: descriptor.rawValue, queue: .global())
+    let shared = Source(dispatch: source)
+    source.setEventHandler { if !reader.drain() { shared.dispatch.cancel() } }
+    source.setCancelHandler { reader.close() }
+    self.reader = reader
+    self.source = shared
+    source.resume()
+  }
+
+  func drain() { _ = reader.drain() }
+
+  /// Reads the rest and closes the descriptor.
+  func close() {
+    drain()
+    source.dispatch.cancel()
+  }
+}
