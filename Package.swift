@@ -44,7 +44,11 @@ let package = Package(
       ]),
     .target(name: "Runtimes", dependencies: ["Linux", .system, .log, .subprocess]),
     .target(name: "Metering", dependencies: [.system, .log]),
-    .target(name: "Catalog", dependencies: [.system, .log, .crypto, .product(name: "GRDB", package: "GRDB.swift")]),
+    .systemLibrary(
+      name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
+    .target(
+      name: "Catalog",
+      dependencies: ["CArchive", "Linux", .system, .crypto, .product(name: "GRDB", package: "GRDB.swift")]),
     .target(
       name: "Fleet",
       dependencies: [
@@ -100,7 +104,7 @@ extension Target.Dependency {
 }
 
 // One set of strict settings for every target of ours.
-for target in package.targets {
+for target in package.targets where target.type != .system {
   var settings = target.swiftSettings ?? []
   settings += [
     .enableUpcomingFeature("ExistentialAny"),
