@@ -69,6 +69,8 @@ let package = Package(
         "SnapshotStore", .system, .log, .crypto,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+        .nioPosix, .nioCore,
       ]),
     .executableTarget(
       name: "thaw",

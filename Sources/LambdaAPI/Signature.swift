@@ -1,5 +1,5 @@
 internal import Crypto
-internal import Foundation
+public import Foundation
 
 /// A key pair with which requests are signed.
 public struct Credentials: Sendable, Equatable {
@@ -188,4 +188,38 @@ private func bytes(ofHexadecimal text: String) -> [UInt8]? {
   let digits = text.utf8.compactMap { Character(Unicode.Scalar($0)).hexDigitValue }
   guard digits.count == text.utf8.count, digits.count % 2 == 0 else { return nil }
   return stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
+}
+
+/// Signs requests, as this program's own client does.
+public struct RequestSigner {
+  private let credentials: Credentials
+  private let region: String
+
+  /// A signer with a key pair.
+  public init(credentials: Credentials, region: String) {
+    self.credentials = credentials
+    self.region = region
+  }
+
+  /// The headers that sign a request without a body and without a query.
+  public func headers(method: String, path: String, host: String, now: Date = Date()) -> [(String, String)] {
+    let stamp = SignatureVerifier.stamp(now)
+    let scope = [String(stamp.prefix(8)), region, "lambda", "aws4_request"]
+    let canonical = [
+      method, SignatureVerifier.encode(path, keepingSlashes: true), "", "host:\(host)\nx-amz-date:\(stamp)\n",
+      "host;x-amz-date", hexadecimal(SHA256.hash(data: [UInt8]())),
+    ].joined(separator: "\n")
+    let toSign = [
+      "AWS4-HMAC-SHA256", stamp, scope.joined(separator: "/"), hexadecimal(SHA256.hash(data: Array(canonical.utf8))),
+    ].joined(separator: "\n")
+    var key = SymmetricKey(data: Array("AWS4\(credentials.secretAccessKey)".utf8))
+    for part in scope {
+      key = SymmetricKey(data: HMAC<SHA256>.authenticationCode(for: Array(part.utf8), using: key))
+    }
+    let signature = hexadecimal(HMAC<SHA256>.authenticationCode(for: Array(toSign.utf8), using: key))
+    let authorization =
+      "AWS4-HMAC-SHA256 Credential=\(credentials.accessKeyID)/\(scope.joined(separator: "/")), "
+      + "SignedHeaders=host;x-amz-date, Signature=\(signature)"
+    return [("Host", host), ("X-Amz-Date", stamp), ("Authorization", authorization)]
+  }
 }
