@@ -1,6 +1,7 @@
 // The jailer's loop: requests of the daemon, words of the sandboxes' pid 1s, ends of processes.
 //
-// Started as `thaw-jailer ROOT-DIRECTORY INSTANCE` with the daemon's socket as descriptor 3. When that socket closes, everything ends.
+// Started as `thaw-jailer ROOT-DIRECTORY INSTANCE` with the daemon's socket as descriptor 3. When that socket closes, everything ends. (No
+// PR_SET_PDEATHSIG here: it would fire when the daemon's *thread* that started us ends, and would leave no time to clean up.)
 #include "jailer.h"
 
 #include <fcntl.h>
@@ -287,7 +288,6 @@ int main(int count, char **arguments) {
   }
   settings.root_directory = arguments[1];
   snprintf(settings.instance, sizeof settings.instance, "%s", arguments[2]);
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
   prctl(PR_SET_NAME, "thaw-jailer");
   setsid(); // an interrupt typed at the daemon's terminal is the daemon's to handle
   struct rlimit files;

@@ -1,0 +1,87 @@
+"""Packs an example for Lambda: its code, and its requirements for one Python, in a zip that CreateFunction takes.
+
+    python3 Examples/package.py langchain-agent --python ~/.pyenv/versions/3.12.1/bin/python3 --output agent.zip
+"""
+
+import argparse
+import hashlib
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+CACHE = HERE.parent / ".build" / "examples"
+# Not needed to run, and in the way of the 50 MB that may be uploaded.
+LEFT_OUT = re.compile(r"(^|/)(tests?|testing/tests|__pycache__|bin)/|\.pyi$|\.(c|h|pyx|pxd|hpp|cpp)$|dist-info/RECORD$")
+LIMIT = 50 * 1024 * 1024
+
+
+def requirements(name, python):
+    """A directory with the example's requirements installed by `python`; made once for each list of requirements."""
+    file = HERE / name / "requirements.txt"
+    if not file.exists():
+        return None
+    version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    key = hashlib.sha256((file.read_text() + version).encode()).hexdigest()[:16]
+    target = CACHE / f"{name}-{version}-{key}"
+    if not target.exists():
+        print(f"installing the requirements of {name} for Python {version}", file=sys.stderr)
+        staging = target.with_suffix(".new")
+        shutil.rmtree(staging, ignore_errors=True)
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
+        subprocess.run([*command, "--target", str(staging), "-r", str(file)], check=True)
+        staging.rename(target)
+    return target
+
+
+def package(name, python, output):
+    """Writes the zip of example `name` for the interpreter `python`; answers its path."""
+    tree = CACHE / f"tree-{name}"
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir(parents=True)
+    for source in [requirements(name, python), HERE / "shared", HERE / name]:
+        if source is None:
+            continue
+        for file in sorted(path for path in source.rglob("*") if path.is_file()):
+            relative = file.relative_to(source).as_posix()
+            if LEFT_OUT.search(relative) or relative == "requirements.txt":
+                continue
+            target = tree / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+            target.chmod(file.stat().st_mode & 0o755 | 0o644)
+    # /var/task is read-only: byte-code is compiled now or never. It is found valid by hash, whatever times the files get.
+    subprocess.run([python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", str(tree)], check=True)
+    output = pathlib.Path(output)
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for file in sorted(path for path in tree.rglob("*") if path.is_file()):
+            information = zipfile.ZipInfo(file.relative_to(tree).as_posix(), (2020, 1, 1, 0, 0, 0))
+            information.external_attr = (file.stat().st_mode & 0xFFFF) << 16
+            information.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(information, file.read_bytes())
+    shutil.rmtree(tree)
+    if output.stat().st_size > LIMIT:
+        raise SystemExit(f"{output} has {output.stat().st_size} bytes; CreateFunction takes at most {LIMIT}")
+    return output
+
+
+def interpreter(version):
+    """The host's Python of a version such as 3.12, as Thaw finds it."""
+    places = [pathlib.Path(f"/usr/local/bin/python{version}"), pathlib.Path(f"/usr/bin/python{version}")]
+    places += sorted(pathlib.Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"), reverse=True)
+    for place in places:
+        if place.exists():
+            return str(place)
+    raise SystemExit(f"no Python {version} was found; install it, for example with pyenv install {version}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name")
+    parser.add_argument("--python", default=None, help="the interpreter (default: the host's Python 3.12)")
+    parser.add_argument("--output", required=True)
+    arguments = parser.parse_args()
+    print(package(arguments.name, arguments.python or interpreter("3.12"), arguments.output))
