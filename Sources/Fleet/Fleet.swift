@@ -639,18 +639,22 @@ public actor Fleet: FunctionHost {
     let payload: [UInt8]
     var functionError: String? = "Unhandled"
     var status: String?
+    var usable = true
     switch outcome {
     case .response(let body):
       payload = Array(body.readableBytesView)
       functionError = nil
     case .failed(let error): payload = Array(error.body.readableBytesView)
     case .tooLarge:
+      // Runtimes take the refusal of their response for the end of the world: awslambdaric exits.
+      usable = false
       payload = errorObject(
         type: "Function.ResponseSizeTooLarge",
         message: "Response payload size exceeded maximum allowed payload size (6291556 bytes).")
     case .ended:
       let ended = reason(environment, limit: function.timeout)
       status = environment.exit == nil ? "timeout" : "error"
+      usable = false
       environment.log.write(
         environment.exit == nil
           ? "\(LogTime.now()) \(invocation.requestID) \(ended.text)"
@@ -668,7 +672,7 @@ public actor Fleet: FunctionHost {
     }
     environment.log.write(report.end, report.report)
     let tail = environment.log.endInvocation()
-    await finished(environment, usable: status == nil, replied: end)
+    await finished(environment, usable: usable, replied: end)
     return InvocationResult(payload: payload, functionError: functionError, logTail: tail)
   }
 

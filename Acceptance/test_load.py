@@ -1,0 +1,133 @@
+"""Many at once, and many after another."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import ClientError
+
+from daemon import Daemon, deploy, invoke
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SOAK = int(os.environ.get("THAW_SOAK", "1000"))
+
+CODE = """
+import os, time
+N = 0
+def handler(event, context):
+    global N
+    N += 1
+    time.sleep(event.get("sleep", 0))
+    return {"n": N, "x": event.get("x"), "net": os.readlink("/proc/self/ns/net")}
+"""
+
+
+def example(name, python="3.12"):
+    """The zip of an example."""
+    sys.path.insert(0, str(ROOT / "Examples"))
+    import package
+
+    target = ROOT / ".build" / f"{name}-{python}.zip"
+    package.package(name, package.interpreter(python), target)
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("bare", {"h": "61fbd531608fd2f5", "n": 300}),
+    ("pandas-report", {"sum": 29850.0, "mean": 151.5, "product": 16777216.0}),
+    ("langchain-agent", {"answer": "The order costs 350.00 USD.", "steps": 6}),
+])
+@pytest.mark.parametrize("python", ["3.12", "3.13"])
+def test_examples(client, name, expected, python):
+    function = f"{name}-{python.replace('.', '-')}"
+    version = deploy(client, function, example(name, python), runtime=f"python{python}", MemorySize=1769, Timeout=60)
+    for number in range(3):
+        reply, response = invoke(client, function, {"x": number}, Qualifier=version)
+        assert {**expected, "x": number}.items() <= reply.items(), reply
+
+
+def test_fifty_pandas_at_once(daemon, client):
+    version = deploy(client, "fifty", example("pandas-report"), MemorySize=1769, Timeout=60)
+    with ThreadPoolExecutor(50) as pool:
+        replies = list(pool.map(lambda x: invoke(client, "fifty", {"x": x}, Qualifier=version), range(50)))
+    assert sorted(reply["x"] for reply, _ in replies) == list(range(50))
+    assert {reply["sum"] for reply, _ in replies} == {29850.0}
+    assert all("FunctionError" not in response for _, response in replies)
+
+
+def test_each_in_its_own_sandbox(client):
+    version = deploy(client, "apart", CODE, MemorySize=1769)
+    with ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(lambda x: invoke(client, "apart", {"x": x, "sleep": 3}, Qualifier=version)[0], range(20)))
+    assert len({reply["net"] for reply in replies}) == 20
+    assert all(reply["n"] == 1 for reply in replies)
+
+
+def test_throttled_beyond_the_limit(runtimes):
+    daemon = Daemon("--concurrency", "2", runtimes=runtimes).start()
+    try:
+        client = daemon.client()
+        deploy(client, "limited", CODE, publish=False)
+        with ThreadPoolExecutor(4) as pool:
+            def call(x):
+                try:
+                    return invoke(client, "limited", {"x": x, "sleep": 2})[0]["x"]
+                except ClientError as error:
+                    return error.response
+
+            results = list(pool.map(call, range(4)))
+        refused = [result for result in results if isinstance(result, dict)]
+        assert len(refused) == 2
+        for response in refused:
+            assert response["Error"]["Code"] == "TooManyRequestsException"
+            assert response["ResponseMetadata"]["HTTPStatusCode"] == 429
+            assert response["Reason"] == "ConcurrentInvocationLimitExceeded"
+        assert daemon.stop() == 0
+    finally:
+        if daemon.process.poll() is None:
+            daemon.kill()
+        daemon.remove()
+
+
+def resources(daemon):
+    jailer = [pid for pid in daemon.children() if open(f"/proc/{pid}/comm").read().strip() == "thaw-jailer"
+              and open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1] == str(daemon.pid)]
+    found = {}
+    for name, pid in [("daemon", daemon.pid), ("jailer", jailer[0])]:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        found[f"{name} memory"] = int(status.split("VmRSS:")[1].split()[0])
+        found[f"{name} descriptors"] = len(os.listdir(f"/proc/{pid}/fd"))
+    found["mounts"] = len(pathlib.Path("/proc/self/mountinfo").read_text().splitlines())
+    found["cgroups"] = sum(1 for group in daemon.cgroups() for path in group.rglob("*") if path.is_dir())
+    found["zombies"] = sum(
+        1 for pid in daemon.children() if open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z")
+    found["processes"] = len(daemon.children())
+    return found
+
+
+def test_restore_invoke_retire(fresh_daemon):
+    """Restore, invoke, retire, again and again: nothing grows."""
+    client = fresh_daemon.client()
+    version = deploy(client, "soak", CODE, MemorySize=1769)
+
+    def cycles(count):
+        for number in range(count):
+            reply = invoke(client, "soak", {"x": number}, Qualifier=version)[0]
+            assert reply["n"] == 1 and reply["x"] == number, reply
+
+    cycles(100)  # caches, pools and allocators fill
+    time.sleep(1)
+    before = resources(fresh_daemon)
+    cycles(SOAK)
+    time.sleep(1)
+    after = resources(fresh_daemon)
+    print(before, after)
+    for name in ["daemon descriptors", "jailer descriptors", "mounts", "cgroups", "zombies", "processes"]:
+        assert after[name] <= before[name] + 3, (name, before, after)
+    # An allocator may keep some; a leak of a sandbox's worth each time would be tens of megabytes.
+    assert after["daemon memory"] <= before["daemon memory"] * 1.25 + 8192, (before, after)
+    assert after["jailer memory"] <= before["jailer memory"] + 1024, (before, after)
