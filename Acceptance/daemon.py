@@ -44,7 +44,9 @@ class Daemon:
         return self
 
     def output(self):
-        return (self.data / "daemon.log").read_text()[-4000:]
+        text = (self.data / "daemon.log").read_text()
+        crash = text.find("crashed")
+        return text[max(0, crash - 500) : crash + 6000] if crash >= 0 else text[-4000:]
 
     @property
     def pid(self):

@@ -1,0 +1,182 @@
+"""`make bench`: cold start, restore and fork() of the same warm process, side by side in one run.
+
+Every round takes one of each in turn, so that all see the same machine. Times are from the order to the reply: of a cold start and of a
+restore, as the daemon reports them (`Init Duration` + `Duration`; the order to the reply of the first event), and as the client sees them; of fork(), from before the
+call to the first byte of the child's reply, measured in the parent. One table, and JSON beside it.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import statistics
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "Acceptance"), str(ROOT / "Examples")]
+import package  # noqa: E402
+
+FUNCTIONS = ["bare", "pandas-report", "langchain-agent"]
+
+
+def quantile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def field(log, name):
+    found = re.search(rf"{name}: ([\d.]+) ms", log)
+    return float(found.group(1)) if found else None
+
+
+def pss(process):
+    total = private = 0
+    for line in pathlib.Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            total = int(line.split()[1])
+        if line.startswith("Private_Dirty:"):
+            private = int(line.split()[1])
+    return total / 1024, private / 1024
+
+
+def faults(process):
+    return int(pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[7])
+
+
+def restored_processes(daemon):
+    """Processes in sandboxes that are no pid 1: their parent is the jailer, and inside they have pid 2."""
+    found = []
+    for pid in daemon.children():
+        try:
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            continue
+        inner = status.split("NSpid:")[1].splitlines()[0].split()
+        if len(inner) == 2 and inner[1] == "2":
+            found.append(pid)
+    return found
+
+
+def measure(name, rounds, burst, warm):
+    from daemon import Daemon, deploy, invoke
+
+    result = {"function": name}
+    zip_file = ROOT / ".build" / f"bench-{name}.zip"
+    package.package(name, package.interpreter("3.12"), zip_file)
+    fresh = Daemon("--max-idle", "0", "--pool", "4").start()
+    keeping = Daemon("--pool", str(burst + 4), "--idle-seconds", "3600", runtimes=None).start()
+    try:
+        clients = {}
+        for daemon in [fresh, keeping]:
+            clients[daemon] = daemon.client()
+            deploy(clients[daemon], name, zip_file.read_bytes(), MemorySize=1769 * 2, Timeout=120)
+        client = clients[fresh]
+        invoke(client, name, {"x": 0}, Qualifier="1")
+        invoke(clients[keeping], name, {"x": 0}, Qualifier="1")
+        series = {key: [] for key in ["cold client", "cold", "restore client", "restore", "fork"]}
+        split = {}
+        for number in range(rounds):
+            if number % 5 == 0:  # cold starts are slow: one in five rounds
+                begin = time.perf_counter()
+                log = invoke(client, name, {"x": 1}, Qualifier="$LATEST")[1]["Log"]
+                series["cold client"].append((time.perf_counter() - begin) * 1000)
+                series["cold"].append(field(log, "Init Duration") + field(log, "\tDuration"))
+            begin = time.perf_counter()
+            invoke(client, name, {"x": 1}, Qualifier="1")
+            series["restore client"].append((time.perf_counter() - begin) * 1000)
+            [snapshot] = fresh.status()["snapshots"]
+            last = snapshot["lastRestore"]
+            series["restore"].append(last["reply"] / 1000)
+            for key in ["cloned", "mapped", "instance", "threads", "done", "firstNext", "reply"]:
+                split.setdefault(key, []).append(last[key] / 1000)
+            forks = invoke(clients[keeping], name, {"op": "fork", "n": 3}, Qualifier="1")[0]["fork_us"]
+            series["fork"].append(statistics.median(forks) / 1000)
+        for key, values in series.items():
+            result[key] = {"median": statistics.median(values), "p99": quantile(values, 0.99), "n": len(values)}
+        result["split"] = {key: statistics.median(values) for key, values in split.items()}
+        result["snapshot MB"] = snapshot["bytes"] / 1e6
+        result["threads"] = snapshot["threads"]
+
+        begin = time.perf_counter()
+        times = []
+        for number in range(warm):
+            begin = time.perf_counter()
+            log = invoke(clients[keeping], name, {"x": 1}, Qualifier="1")[1]["Log"]
+            times.append((time.perf_counter() - begin) * 1000)
+        result["warm client"] = {"median": statistics.median(times), "p99": quantile(times, 0.99), "n": warm}
+
+        # Many at once, all first invocations: the daemon starts anew, so that nothing waits; one invocation builds the template.
+        keeping.stop()
+        keeping.start()
+        client = keeping.client()
+        invoke(client, name, {"x": 0}, Qualifier="1")
+        time.sleep(2)
+        known = set(restored_processes(keeping))
+        with concurrent.futures.ThreadPoolExecutor(burst) as pool:
+            begin = time.perf_counter()
+            replies = list(pool.map(lambda x: invoke(client, name, {"x": x}, Qualifier="1"), range(burst)))
+            elapsed = (time.perf_counter() - begin) * 1000
+        restores = [field(response["Log"], "Restore Duration") for _, response in replies]
+        alive = [pid for pid in restored_processes(keeping) if pid not in known]
+        memory = [pss(pid) for pid in alive]
+        result["burst"] = {
+            "n": burst, "restored": sum(value is not None for value in restores), "elapsed": elapsed, "each": elapsed / burst,
+            "alive": len(alive), "pss": statistics.mean(value[0] for value in memory),
+            "private": statistics.mean(value[1] for value in memory),
+            "faults": statistics.median(faults(pid) for pid in alive)}
+    finally:
+        for daemon in [fresh, keeping]:
+            if daemon.process.poll() is None:
+                daemon.stop()
+            daemon.remove()
+    return result
+
+
+def table(results):
+    def cell(value):
+        return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+    rows = [["ms"] + [result["function"] for result in results]]
+    for key in ["cold", "restore", "fork"]:
+        rows.append([f"{key}, median (p99)"] + [f"{cell(r[key]['median'])} ({cell(r[key]['p99'])})" for r in results])
+    rows.append(["cold / restore"] + [f"{r['cold']['median'] / r['restore']['median']:.0f}x" for r in results])
+    rows.append(["restore / fork"] + [f"{r['restore']['median'] / r['fork']['median']:.2f}x" for r in results])
+    for key in ["cold client", "restore client", "warm client"]:
+        rows.append([f"{key}, median (p99)"] + [f"{cell(r[key]['median'])} ({cell(r[key]['p99'])})" for r in results])
+    rows.append(["cold / restore, client"] + [f"{r['cold client']['median'] / r['restore client']['median']:.0f}x" for r in results])
+    for key in ["cloned", "mapped", "instance", "threads", "done", "firstNext", "reply"]:
+        rows.append([f"  order to {key}"] + [cell(r["split"][key]) for r in results])
+    rows.append(["snapshot MB"] + [cell(r["snapshot MB"]) for r in results])
+    rows.append(["threads"] + [str(r["threads"]) for r in results])
+    rows.append([f"{results[0]['burst']['n']} at once: ms each"] + [cell(r["burst"]["each"]) for r in results])
+    rows.append(["  PSS each, MB"] + [cell(r["burst"]["pss"]) for r in results])
+    rows.append(["  written each, MB"] + [cell(r["burst"]["private"]) for r in results])
+    rows.append(["  page faults each"] + [f"{r['burst']['faults']:.0f}" for r in results])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)) for row in rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--burst", type=int, default=50)
+    parser.add_argument("--warm", type=int, default=200)
+    parser.add_argument("--functions", nargs="*", default=FUNCTIONS)
+    parser.add_argument("--json", default=str(ROOT / ".build" / "bench.json"))
+    arguments = parser.parse_args()
+    os.environ["THAW_BIN"] = str(pathlib.Path(arguments.bin).resolve())
+    results = []
+    for name in arguments.functions:
+        print(f"measuring {name}", file=sys.stderr, flush=True)
+        results.append(measure(name, arguments.rounds, arguments.burst, arguments.warm))
+    pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
+    print(table(results))
+    print(f"\nas JSON: {arguments.json}")
+
+
+if __name__ == "__main__":
+    main()
