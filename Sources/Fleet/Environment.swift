@@ -1,5 +1,5 @@
-internal import Dispatch
 internal import Glibc
+internal import Linux
 internal import Metering
 internal import NIOPosix
 internal import Restore
@@ -43,7 +43,7 @@ final class Environment: Sendable {
     self.log = log
     server = try await RuntimeAPIServer.start(
       socket: try sandbox.listener.duplicate().rawValue, session: session, group: group)
-    pump = OutputPump(try sandbox.output.duplicate(), log: log)
+    pump = try OutputPump(try sandbox.output.duplicate(), log: log)
     // The end of the process ends whatever waits for its answer; only then is the environment let go of.
     Task { [self] in
       let exit = await sandbox.waitForExit()
@@ -127,63 +127,73 @@ final class Environment: Sendable {
 
 /// Reads what an environment's processes print, when it comes and on demand.
 final class OutputPump: Sendable {
-  /// Dispatch sources may be used from any thread (dispatch/source.h).
-  private struct Source: @unchecked Sendable { let dispatch: any DispatchSourceRead }
-
-  private let source: Source
-  private let reader: Reader
-
-  /// Reads under a lock, so that a drain and the source do not mix up the order of lines.
-  private final class Reader: Sendable {
-    private let isOpen = Mutex(true)
-    private let descriptor: FileDescriptor
-    private let log: EnvironmentLog
-
-    init(_ descriptor: FileDescriptor, _ log: EnvironmentLog) {
-      self.descriptor = descriptor
-      self.log = log
-    }
-
-    /// Answers whether more may come. At most 1 MB at a time, so that a function that prints without end does not hold the thread.
-    func drain() -> Bool {
-      isOpen.withLock { isOpen in
-        guard isOpen else { return false }
-        var buffer = [UInt8](repeating: 0, count: 65536)
-        for _ in 0..<16 {
-          let count = buffer.withUnsafeMutableBytes { Glibc.read(descriptor.rawValue, $0.baseAddress, $0.count) }
-          if count == 0 { return false }
-          if count < 0 { return errno == EAGAIN || errno == EINTR }
-          log.append(buffer[..<count])
-        }
-        return true
-      }
-    }
-
-    func close() {
-      isOpen.withLock { isOpen in
-        if isOpen { try? descriptor.close() }
-        isOpen = false
-      }
-    }
+  private struct State: Sendable {
+    var isOpen = true
+    var watch: UInt64?
   }
+  /// Held while reading, so that a drain and the watch do not mix up the order of lines.
+  private let state = Mutex(State())
+  private let descriptor: FileDescriptor
+  private let log: EnvironmentLog
 
   /// Takes over a non-blocking descriptor.
-  init(_ descriptor: FileDescriptor, log: EnvironmentLog) {
-    let reader = Reader(descriptor, log)
-    let source = DispatchSource.makeReadSource(fileDescriptor: descriptor.rawValue, queue: .global())
-    let shared = Source(dispatch: source)
-    source.setEventHandler { if !reader.drain() { shared.dispatch.cancel() } }
-    source.setCancelHandler { reader.close() }
-    self.reader = reader
-    self.source = shared
-    source.resume()
+  init(_ descriptor: FileDescriptor, log: EnvironmentLog) throws {
+    self.descriptor = descriptor
+    self.log = log
+    do {
+      // Under the lock: a handler that is called at once waits until the watch is known.
+      try state.withLock { state in
+        state.watch = try DescriptorWatch.shared.add(descriptor) { [weak self] in self?.readable() ?? false }
+      }
+    } catch {
+      try? descriptor.close()
+      throw error
+    }
   }
 
-  func drain() { _ = reader.drain() }
+  deinit { close() }
+
+  private func readable() -> Bool {
+    state.withLock { state in
+      guard state.isOpen else { return false }
+      if read() { return true }
+      close(&state)
+      return false
+    }
+  }
+
+  /// Takes in everything that was printed so far.
+  func drain() {
+    state.withLock { state in
+      if state.isOpen { _ = read() }
+    }
+  }
+
+  /// Reads what is there and answers whether more may come. At most 1 MB at a time, so that a function that prints without end does not hold the thread.
+  private func read() -> Bool {
+    withUnsafeTemporaryAllocation(byteCount: 65536, alignment: 16) { buffer in
+      for _ in 0..<16 {
+        let count = Glibc.read(descriptor.rawValue, buffer.baseAddress, buffer.count)
+        if count == 0 { return false }
+        if count < 0 { return errno == EAGAIN || errno == EINTR }
+        log.append(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+      }
+      return true
+    }
+  }
 
   /// Reads the rest and closes the descriptor.
   func close() {
-    drain()
-    source.dispatch.cancel()
+    state.withLock { state in
+      guard state.isOpen else { return }
+      _ = read()
+      close(&state)
+    }
+  }
+
+  private func close(_ state: inout State) {
+    state.isOpen = false
+    if let watch = state.watch { DescriptorWatch.shared.remove(watch, descriptor) }
+    try? descriptor.close()
   }
 }

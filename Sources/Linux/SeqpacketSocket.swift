@@ -1,5 +1,4 @@
 internal import CLinux
-internal import Dispatch
 internal import Synchronization
 public import SystemPackage
 
@@ -15,14 +14,10 @@ public final class SeqpacketSocket: Sendable {
     public var descriptors: [FileDescriptor]
   }
 
-  /// Dispatch sources may be used from any thread (dispatch/source.h); the type just does not say so.
-  private struct Source: @unchecked Sendable {
-    let dispatch: any DispatchSourceRead
-  }
-
-  private struct State {
+  private struct State: Sendable {
     var isOpen = true
-    var source: Source?
+    /// A thread reads; it closes the descriptor when it is done.
+    var isRead = false
   }
 
   /// The descriptor, as long as the socket is open.
@@ -45,6 +40,9 @@ public final class SeqpacketSocket: Sendable {
   /// Sends one message, descriptors alongside (at most 32). The descriptors stay the caller's.
   public func send(_ bytes: [UInt8], descriptors: [FileDescriptor] = []) throws(SystemCallError) {
     let numbers = descriptors.map(\.rawValue)
+    guard state.withLock({ $0.isOpen }) else {
+      throw SystemCallError(call: "sendmsg", errno: .brokenPipe)
+    }
     let result = bytes.withUnsafeBytes { bytes in
       numbers.withUnsafeBufferPointer { numbers -> Int in
         guard let base = bytes.baseAddress else { return -22 }
@@ -71,50 +69,38 @@ public final class SeqpacketSocket: Sendable {
     return Message(bytes: bytes, descriptors: numbers[..<count].map { FileDescriptor(rawValue: $0) })
   }
 
-  /// Calls `handle` with every message from now on, one after another on a queue of its own, and with nil once when the other end is closed or the socket fails.
+  /// Calls `handle` with every message from now on, one after another on a thread of its own, and with nil once when the socket is closed or fails at either end.
   public func readMessages(maximum: Int = 4096, _ handle: @escaping @Sendable (Message?) -> Void) {
-    let source = DispatchSource.makeReadSource(
-      fileDescriptor: descriptor.rawValue, queue: DispatchQueue(label: "thaw.messages"))
-    let shared = Source(dispatch: source)
-    source.setEventHandler { [weak self] in
-      while let self {
-        do throws(SystemCallError) {
-          guard let message = try receive(maximum: maximum, waiting: false) else { break }
-          handle(message)
-          continue
-        } catch {
-          if error.errno == .wouldBlock || error.errno == .resourceTemporarilyUnavailable { return }
-        }
-        break
-      }
-      shared.dispatch.cancel()
-      handle(nil)
-    }
-    let descriptor = descriptor
-    source.setCancelHandler { try? descriptor.close() }
     let started = state.withLock { state in
-      guard state.isOpen, state.source == nil else { return false }
-      state.source = shared
+      guard state.isOpen, !state.isRead else { return false }
+      state.isRead = true
       return true
     }
-    if started {
-      source.resume()
-    } else {
-      source.setCancelHandler(handler: nil)
-      source.resume()
-      source.cancel()
+    guard started else {
+      handle(nil)
+      return
+    }
+    BlockingThread.start(name: "thaw-messages") { [self] in
+      while let message = try? receive(maximum: maximum) { handle(message) }
+      state.withLock { state in
+        state.isOpen = false
+        try? descriptor.close()
+      }
+      handle(nil)
     }
   }
 
   /// Closes the socket. May be called again.
   public func close() {
-    let source = state.withLock { state -> Source?? in
-      guard state.isOpen else { return nil }
+    state.withLock { state in
+      guard state.isOpen else { return }
       state.isOpen = false
-      return .some(state.source)
+      if state.isRead {
+        // Wakes the reading thread, which closes the descriptor: nobody else can get its number while it is read from.
+        _ = thaw_syscall(48, UInt(descriptor.rawValue), 2, 0, 0, 0, 0)  // shutdown(SHUT_RDWR)
+      } else {
+        try? descriptor.close()
+      }
     }
-    guard let source else { return }
-    // A descriptor that a source watches is closed when the source has let go of it.
-    if let source { source.dispatch.cancel() } else { try? descriptor.close() }
   }
 }

@@ -302,29 +302,11 @@ public final class Jailer: Sendable {
     lost()
     let processID = processID
     await withCheckedContinuation { continuation in
-      // waitpid(2) blocks: on a thread of its own, not on the pool's.
-      let box = Unmanaged.passRetained(ContinuationBox(continuation, processID))
-      var thread = pthread_t()
-      pthread_create(
-        &thread, nil,
-        { argument in
-          guard let argument else { return nil }
-          let box = Unmanaged<ContinuationBox>.fromOpaque(argument).takeRetainedValue()
-          var status: Int32 = 0
-          while waitpid(box.processID, &status, 0) < 0, errno == EINTR {}
-          box.continuation.resume()
-          return nil
-        }, box.toOpaque())
-      pthread_detach(thread)
-    }
-  }
-
-  private final class ContinuationBox: Sendable {
-    let continuation: CheckedContinuation<Void, Never>
-    let processID: Int32
-    init(_ continuation: CheckedContinuation<Void, Never>, _ processID: Int32) {
-      self.continuation = continuation
-      self.processID = processID
+      BlockingThread.start(name: "thaw-wait") {
+        var status: Int32 = 0
+        while waitpid(processID, &status, 0) < 0, errno == EINTR {}
+        continuation.resume()
+      }
     }
   }
 

@@ -18,8 +18,11 @@ extension SnapshotManifest {
     writer.put(imageDigest)
     writer.put(UInt32(warnings.count))
     for warning in warnings { writer.put(warning) }
-    return writer.bytes + SHA256.hash(data: writer.bytes)
+    return SnapshotManifest.sign(writer.bytes)
   }
+
+  /// Bytes with their SHA-256 behind.
+  public static func sign(_ bytes: [UInt8]) -> [UInt8] { bytes + SHA256.hash(data: bytes) }
 
   /// Reads what ``encode()`` wrote.
   ///
