@@ -87,9 +87,16 @@ let package = Package(
       dependencies: ["Checkpoint", "Linux", "Restore", "Sandbox", "SnapshotFormat", .system, .log],
       path: "Integration", exclude: ["programs"]),
     .testTarget(name: "CatalogTests", dependencies: ["Catalog", .system]),
-    .testTarget(name: "LambdaAPITests", dependencies: ["LambdaAPI", "Catalog", "Fleet", .system]),
+    .testTarget(
+      name: "LambdaAPITests",
+      dependencies: [
+        "LambdaAPI", "Catalog", "Fleet", .system, .log, .nioCore,
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "HummingbirdTesting", package: "hummingbird"),
+      ]),
     .testTarget(name: "RuntimeAPITests", dependencies: ["RuntimeAPI", .nioCore, .nioPosix]),
-    .testTarget(name: "RuntimesTests", dependencies: ["Runtimes", .system]),
+    .testTarget(name: "RuntimesTests", dependencies: ["Runtimes", .system, .log]),
     .testTarget(name: "MeteringTests", dependencies: ["Metering", .system]),
   ],
   swiftLanguageModes: [.v6]

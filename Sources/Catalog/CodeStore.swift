@@ -12,6 +12,13 @@ public struct StoredCode: Sendable, Equatable {
   public var id: String
   /// Bytes of the zip: `CodeSize`.
   public var size: Int
+
+  /// Code of these properties.
+  public init(sha256: String, id: String, size: Int) {
+    self.sha256 = sha256
+    self.id = id
+    self.size = size
+  }
 }
 
 /// Why code was not taken.
