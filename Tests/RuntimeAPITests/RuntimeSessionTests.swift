@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 import NIOCore
 import NIOPosix
@@ -42,7 +43,7 @@ import Testing
   @Test func eventsAndAnswers() async throws {
     let session = RuntimeSession(snapStart: false)
     try await serve(session) { port in
-      let runtime = Task {
+      async let runtime = offPool {
         let client = try Client(port)
         let first = try client.get("invocation/next")
         try client.post("invocation/one/response", "1")
@@ -57,7 +58,7 @@ import Testing
       #expect(String(buffer: body) == "1")
       guard case .failed(let error) = await session.invoke(event("two")) else { return #expect(Bool(false), "no error") }
       #expect(error.type == "E")
-      let (first, _) = try await runtime.value
+      let (first, _) = try await runtime
       #expect(first.contains("Lambda-Runtime-Aws-Request-Id: one") && first.contains("Lambda-Runtime-Deadline-Ms: 12345"))
       #expect(first.hasSuffix(#"{"a":1}"#))
     }
@@ -67,21 +68,26 @@ import Testing
     let session = RuntimeSession(snapStart: false)
     try await serve(session) { port in
       let client = try Client(port)
-      #expect(try client.post("invocation/none/response", "1").contains("403"))
-      #expect(try client.get("restore/next").contains("InvalidStateTransition"), "not under snap-start")
-      #expect(try client.post("restore/error", "{}").contains("403"))
-      #expect(try client.get("nothing").contains("404"))
-      #expect(try client.post("init/error", #"{"x":1}"#, header: "Lambda-Runtime-Function-Error-Type: T").contains("202"))
+      let answers = try await offPool {
+        [
+          try client.post("invocation/none/response", "1"), try client.get("restore/next"),
+          try client.post("restore/error", "{}"), try client.get("nothing"),
+          try client.post("init/error", #"{"x":1}"#, header: "Lambda-Runtime-Function-Error-Type: T"),
+          try client.post("init/error", "{}"),
+        ]
+      }
+      let statuses = answers.map { $0.split(separator: " ")[1] }
+      #expect(statuses == ["403", "403", "403", "404", "202", "403"])
+      #expect(answers[1].contains("InvalidStateTransition"), "not under snap-start")
       guard case .failed(let error) = await session.initialized() else { return #expect(Bool(false), "no error") }
       #expect(error.type == "T")
-      #expect(try client.post("init/error", "{}").contains("403"), "once")
     }
   }
 
   @Test func restoreIsHeldAndAllowed() async throws {
     let session = RuntimeSession(snapStart: true)
     try await serve(session) { port in
-      let runtime = Task {
+      async let runtime = offPool {
         let client = try Client(port)
         return (try client.get("restore/next"), client.localPort)
       }
@@ -89,7 +95,7 @@ import Testing
         return #expect(Bool(false), "not waiting")
       }
       session.allowRestore()
-      let (answer, port) = try await runtime.value
+      let (answer, port) = try await runtime
       #expect(answer.hasPrefix("HTTP/1.1 200") && port == held)
     }
   }
@@ -99,12 +105,12 @@ import Testing
     let listener = try Client.Pending()
     let session = RuntimeSession(restoredOnPort: listener.localPort)
     try await serve(session) { port in
-      let client = try listener.connect(port)
-      #expect(try client.read().hasPrefix("HTTP/1.1 200"))
-      let hooks = Task { try Client(port).get("invocation/next") }
+      let unasked = try await offPool { try listener.connect(port).read() }
+      #expect(unasked.hasPrefix("HTTP/1.1 200"))
+      async let hooks = offPool { try Client(port).get("invocation/next") }
       guard case .ready = await session.restored() else { return #expect(Bool(false), "not ready") }
       async let outcome = session.invoke(event("first"))
-      let delivered = try await hooks.value
+      let delivered = try await hooks
       #expect(delivered.contains("first"))
       session.end()
       guard case .ended = await outcome else { return #expect(Bool(false), "not ended") }
@@ -114,7 +120,7 @@ import Testing
   @Test func oversizedResponse() async throws {
     let session = RuntimeSession(snapStart: false)
     try await serve(session) { port in
-      let runtime = Task {
+      async let runtime = offPool {
         let client = try Client(port)
         _ = try client.get("invocation/next")
         return try client.post("invocation/big/response", String(repeating: "x", count: 7 << 20))
@@ -122,7 +128,7 @@ import Testing
       _ = await session.initialized()
       guard case .tooLarge(let size) = await session.invoke(event("big")) else { return #expect(Bool(false), "taken") }
       #expect(size == 7 << 20)
-      let answer = try await runtime.value
+      let answer = try await runtime
       #expect(answer.contains("413"))
     }
   }
@@ -139,10 +145,17 @@ import Testing
   }
 }
 
+/// Runs something that blocks outside of Swift's own few threads.
+func offPool<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+  try await withCheckedThrowingContinuation { continuation in
+    DispatchQueue.global().async { continuation.resume(with: Result { try body() }) }
+  }
+}
+
 /// A blocking HTTP client on one connection.
 final class Client: Sendable {
   /// A socket with a port, not connected yet.
-  struct Pending {
+  struct Pending: Sendable {
     let socket: Int32
     let localPort: UInt16
 
