@@ -135,11 +135,45 @@ def measure(name, rounds, burst, warm):
     return result
 
 
+def measure_engine(names, rounds):
+    """The engine alone: a warm process is frozen and restored; fork() of the same process in turn."""
+    import shutil
+    import subprocess
+    import zipfile
+
+    python = package.interpreter("3.12")
+    prefix = subprocess.run([python, "-c", "import sys; print(sys.base_prefix)"], capture_output=True, text=True).stdout.strip()
+    subjects = []
+    for name in names:
+        code = ROOT / ".build" / f"bench-{name}"
+        shutil.rmtree(code, ignore_errors=True)
+        with zipfile.ZipFile(package.package(name, python, ROOT / ".build" / f"bench-{name}.zip")) as archive:
+            archive.extractall(code)
+        subjects.append({
+            "name": name, "code": str(code), "interpreter": python, "prefix": prefix, "server": str(ROOT / "Benchmarks"),
+            "rounds": rounds})
+    environment = {**os.environ, "THAW_ENGINE_BENCH": json.dumps(subjects)}
+    output = subprocess.run(
+        ["swift", "test", "-c", "release", "--filter", "EngineMeasurement"], cwd=ROOT, env=environment, text=True,
+        capture_output=True)
+    lines = [line.removeprefix("ENGINE ") for line in output.stdout.splitlines() if line.startswith("ENGINE ")]
+    if len(lines) != len(names):
+        raise SystemExit(f"the engine's benchmark failed:\n{output.stdout[-3000:]}{output.stderr[-2000:]}")
+    return {figures["name"]: figures for figures in map(json.loads, lines)}
+
+
 def table(results):
     def cell(value):
         return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
     rows = [["ms"] + [result["function"] for result in results]]
+    for key in ["restore", "fork"]:
+        rows.append(
+            [f"engine alone: {key}, median (p99)"]
+            + [f"{cell(r['engine'][key]['median'])} ({cell(r['engine'][key]['p99'])})" for r in results])
+    rows.append(
+        ["engine alone: restore / fork"]
+        + [f"{r['engine']['restore']['median'] / r['engine']['fork']['median']:.2f}x" for r in results])
     for key in ["cold", "restore", "fork"]:
         rows.append([f"{key}, median (p99)"] + [f"{cell(r[key]['median'])} ({cell(r[key]['p99'])})" for r in results])
     rows.append(["cold / restore"] + [f"{r['cold']['median'] / r['restore']['median']:.0f}x" for r in results])
@@ -170,9 +204,16 @@ def main():
     arguments = parser.parse_args()
     os.environ["THAW_BIN"] = str(pathlib.Path(arguments.bin).resolve())
     results = []
+    print("measuring the engine alone", file=sys.stderr, flush=True)
+    engine = measure_engine(arguments.functions, arguments.rounds)
     for name in arguments.functions:
         print(f"measuring {name}", file=sys.stderr, flush=True)
         results.append(measure(name, arguments.rounds, arguments.burst, arguments.warm))
+        figures = engine[name]
+        results[-1]["engine"] = {
+            key: {"median": statistics.median(figures[key]) / 1000, "p99": quantile(figures[key], 0.99) / 1000, "n": len(figures[key])}
+            for key in ["restore", "fork"]}
+        results[-1]["engine"]["steps"] = {key: value / 1000 for key, value in figures["steps"].items()}
     pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
     print(table(results))
     print(f"\nas JSON: {arguments.json}")

@@ -18,7 +18,8 @@ final class EngineBench: Sendable {
   static let binaries: FilePath = {
     let candidates = [ProcessInfo.processInfo.environment["THAW_BIN"], ".build/debug", ".build/release"]
     return FilePath(
-      candidates.compactMap { $0 }.first { FileManager.default.fileExists(atPath: "\($0)/thaw-jailer") } ?? ".build/release")
+      candidates.compactMap { $0 }.first { FileManager.default.fileExists(atPath: "\($0)/thaw-jailer") }
+        ?? ".build/release")
   }()
 
   static var isPossible: Bool {
@@ -78,7 +79,8 @@ final class EngineBench: Sendable {
       arguments: arguments, environment: ["PATH=/usr/bin:/bin", "LANG=C.UTF-8", "OPENBLAS_NUM_THREADS=4"],
       workingDirectory: "/")
     let server = try await blocking { try RuntimeStandIn.acceptReady(sandbox, except: sandbox.connectionPort) }
-    return HeldProgram(sandbox: sandbox, processID: processID, connection: server.connection, port: server.port, others: server.others)
+    return HeldProgram(
+      sandbox: sandbox, processID: processID, connection: server.connection, port: server.port, others: server.others)
   }
 
   /// Takes the program's snapshot into a directory of its own.
@@ -210,7 +212,9 @@ enum RuntimeStandIn {
       guard poll(&item, 1, 30000) == 1 else { throw EngineBenchError("no line came within 30 s") }
       var buffer = [UInt8](repeating: 0, count: 4096)
       let count = try buffer.withUnsafeMutableBytes { try connection.read(into: $0) }
-      guard count > 0 else { throw EngineBenchError("the connection was closed after '\(String(decoding: bytes, as: UTF8.self))'") }
+      guard count > 0 else {
+        throw EngineBenchError("the connection was closed after '\(String(decoding: bytes, as: UTF8.self))'")
+      }
       bytes += buffer[..<count]
     }
     return String(decoding: bytes.dropLast(), as: UTF8.self)

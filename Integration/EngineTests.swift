@@ -9,7 +9,9 @@ import Testing
 /// Real processes that hold something, are frozen, restored by three clones at once, and check themselves in each.
 @Suite(
   "Engine", .serialized,
-  .enabled(if: EngineBench.isPossible, "needs root and thaw-jailer and thaw-restorer (make native; THAW_BIN names their directory)"))
+  .enabled(
+    if: EngineBench.isPossible,
+    "needs root and thaw-jailer and thaw-restorer (make native; THAW_BIN names their directory)"))
 struct EngineTests {
   @Test(arguments: ["threads", "signals", "descriptors", "memory"])
   func comesBack(_ name: String) async throws {
@@ -31,5 +33,121 @@ struct EngineTests {
       throw error
     }
     await bench.end()
+  }
+
+  /// What cannot be brought back is refused with a message that names it.
+  @Test(arguments: [
+    ("child", "is a child of the runtime"), ("timerfd", "[timerfd]"), ("signalfd", "[signalfd]"),
+    ("inotify", "inotify"),
+    ("memfd", "/memfd:kept"), ("shared", "shared memory"), ("listening", "socket:["), ("datagram", "socket:["),
+    ("deleted", "/tmp/gone"), ("locked", "/tmp/locked"), ("pending", "pending signals"), ("timer", "POSIX timers"),
+  ])
+  func isRefused(_ what: String, _ expected: String) async throws {
+    let bench = try await EngineBench()
+    do {
+      let program = try await bench.start("refused", arguments: [what])
+      await #expect {
+        _ = try await bench.snapshot(program)
+      } throws: { error in
+        (error as? CheckpointError)?.code == .refused && "\(error)".contains(expected)
+      }
+      await program.end()
+    } catch {
+      await bench.end()
+      throw error
+    }
+    await bench.end()
+  }
+
+  /// Original and clone, frozen at the same instruction and compared: every value of the kernel's and every byte of
+  /// memory. The differences that there
+  /// may be: inode numbers of pipes and sockets, and the rseq areas, in which the kernel notes on which CPU a
+  /// thread runs.
+  @Test(arguments: ["threads", "signals", "descriptors"])
+  func cloneEqualsOriginal(_ name: String) async throws {
+    let bench = try await EngineBench()
+    do {
+      let program = try await bench.start(name)
+      let original = try await bench.snapshot(program)
+      await program.end()
+      let template = try await bench.template(original.directory)
+      let sandbox = try await bench.jailer.makeSandbox(bench.withSeed(original.directory))
+      let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
+      let process = try await template.restore(into: sandbox)
+      let clone = HeldProgram(
+        sandbox: sandbox, processID: process.processID, connection: connection, port: sandbox.connectionPort, others: []
+      )
+      let copy = try await bench.snapshot(clone)
+      #expect(comparable(original.manifest.process) == comparable(copy.manifest.process))
+      #expect(original.manifest.compatibility == copy.manifest.compatibility)
+      let before = try pages(original)
+      let after = try pages(copy)
+      let kept = Set(
+        original.manifest.process.threads.compactMap { $0.restartableSequence.map { $0.address / 4096 * 4096 } })
+      let different = Set(before.keys).union(after.keys).filter { before[$0] != after[$0] && !kept.contains($0) }
+      #expect(different.isEmpty, "\(different.map { String($0, radix: 16) }.sorted())")
+      #expect(before.count > 10)
+      await clone.end()
+      await template.close()
+    } catch {
+      await bench.end()
+      throw error
+    }
+    await bench.end()
+  }
+
+  /// A process's state without what is new in every clone: identities of pipes and sockets become numbers of
+  /// descriptors.
+  private func comparable(_ process: ProcessState) -> ProcessState {
+    var result = process
+    var names: [UInt64: UInt64] = [0: 0]
+    func name(_ identity: UInt64, _ number: UInt32) -> UInt64 {
+      names[identity, default: UInt64(number) + 1_000_000]
+    }
+    for descriptor in process.descriptors {
+      switch descriptor.kind {
+      case .pipe(let pipe, _, _, _): names[pipe] = name(pipe, descriptor.number)
+      case .socketPair(let socket, _, _, _): names[socket] = name(socket, descriptor.number)
+      default: break
+      }
+    }
+    result.descriptors = process.descriptors.map { descriptor in
+      var descriptor = descriptor
+      switch descriptor.kind {
+      case .pipe(let pipe, let writes, let waiting, let capacity):
+        descriptor.kind = .pipe(pipe: names[pipe] ?? 0, writes: writes, waiting: waiting, capacity: capacity)
+      case .socketPair(let socket, let peer, let type, let waiting):
+        // The end that is closed has no descriptor, and so no name.
+        descriptor.kind = .socketPair(
+          socket: names[socket] ?? 0, peer: names[peer] ?? 0, type: type, waiting: waiting)
+      default: break
+      }
+      return descriptor
+    }
+    result.mappings = process.mappings.map { mapping in
+      var mapping = mapping
+      mapping.extents = []
+      return mapping
+    }
+    // Time goes on for timers.
+    result.intervalTimers = []
+    return result
+  }
+
+  /// Every stored page by its address.
+  private func pages(
+    _ snapshot: (directory: FilePath, manifest: SnapshotManifest, timings: CheckpointTimings)
+  ) throws -> [UInt64: Data] {
+    let image = try Data(contentsOf: URL(fileURLWithPath: snapshot.directory.appending("image").string))
+    var pages: [UInt64: Data] = [:]
+    for mapping in snapshot.manifest.process.mappings {
+      for extent in mapping.extents {
+        for offset in stride(from: 0, to: extent.length, by: 4096) {
+          let start = Int(extent.imageOffset + offset)
+          pages[extent.start + offset] = image[start..<start + 4096]
+        }
+      }
+    }
+    return pages
   }
 }

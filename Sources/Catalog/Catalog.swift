@@ -3,7 +3,8 @@ internal import GRDB
 internal import Synchronization
 public import SystemPackage
 
-/// Functions, versions and aliases: in SQLite, and in memory for reading. Every change is on the disk before it is seen.
+/// Functions, versions and aliases: in SQLite, and in memory for reading. Every change is on the disk before it is
+/// seen.
 public final class Catalog: Sendable {
   fileprivate struct Function: Sendable {
     var latest: FunctionVersion
@@ -41,7 +42,9 @@ public final class Catalog: Sendable {
     for row in rows.versions {
       let number: Int = row["number"]
       let name: String = row["name"]
-      if number > 0 { loaded[name]?.versions[number] = try decoder.decode(FunctionVersion.self, from: row["body"] as Data) }
+      if number > 0 {
+        loaded[name]?.versions[number] = try decoder.decode(FunctionVersion.self, from: row["body"] as Data)
+      }
     }
     for row in rows.aliases {
       let alias = try decoder.decode(FunctionAlias.self, from: row["body"] as Data)
@@ -170,7 +173,8 @@ public final class Catalog: Sendable {
     }
   }
 
-  /// Changes what is known of a version's progress; nothing happens if it has been deleted or replaced meanwhile (another deployment).
+  /// Changes what is known of a version's progress; nothing happens if it has been deleted or replaced meanwhile
+  /// (another deployment).
   public func setProgress(
     of version: FunctionVersion, _ change: (inout FunctionVersion) -> Void
   ) throws {
@@ -185,7 +189,8 @@ public final class Catalog: Sendable {
     }
   }
 
-  /// Publishes `$LATEST` as a new version, Pending if it starts from a snapshot; the newest one is answered if nothing has changed since.
+  /// Publishes `$LATEST` as a new version, Pending if it starts from a snapshot; the newest one is answered if
+  /// nothing has changed since.
   public func publish(
     _ name: String, description: String?, codeSHA256: String?, revisionID: String?
   ) throws -> (version: FunctionVersion, isNew: Bool) {
@@ -246,7 +251,8 @@ public final class Catalog: Sendable {
       }
       guard let version = function.versions[number] else { return [] }
       if let alias = function.aliases.values.first(where: { $0.version == qualifier || $0.weights[qualifier] != nil }) {
-        throw CatalogError.conflict("Version \(qualifier) is being used by alias \(alias.name). Please delete it or move it first.")
+        throw CatalogError.conflict(
+          "Version \(qualifier) is being used by alias \(alias.name). Please delete it or move it first.")
       }
       try database.write {
         try $0.execute(sql: "DELETE FROM version WHERE name = ? AND number = ?", arguments: [name, number])
@@ -352,7 +358,9 @@ extension FunctionVersion {
     revisionID = UUID().uuidString.lowercased()
     guard deployment else { return }
     deploymentID = UUID().uuidString.lowercased()
-    lastModified = Date().formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true).timeZone(separator: .omitted))
-      .replacing("Z", with: "+0000")
+    lastModified = Date().formatted(
+      .iso8601.year().month().day().time(includingFractionalSeconds: true).timeZone(separator: .omitted)
+    )
+    .replacing("Z", with: "+0000")
   }
 }

@@ -126,8 +126,10 @@ public struct CodeStore: Sendable {
     _ refused: CodeError
   ) throws {
     let parts = name.split(separator: "/").filter { $0 != "." }
-    // Nothing may leave the directory: no absolute path, no "..", and no way through a link (a link is made last, and never followed below).
-    guard !name.hasPrefix("/"), !parts.contains(".."), !parts.isEmpty || name.allSatisfy({ $0 == "." || $0 == "/" }) else {
+    // Nothing may leave the directory: no absolute path, no "..", and no way through a link (a link is made last,
+    // and never followed below).
+    guard !name.hasPrefix("/"), !parts.contains(".."), !parts.isEmpty || name.allSatisfy({ $0 == "." || $0 == "/" })
+    else {
       throw refused
     }
     if parts.isEmpty { return }
@@ -167,7 +169,10 @@ public struct CodeStore: Sendable {
         }
       }
       // The archive's times, so that byte-code compiled before packing is recognised.
-      var times = [timespec(tv_sec: archive_entry_mtime(entry), tv_nsec: 0), timespec(tv_sec: archive_entry_mtime(entry), tv_nsec: 0)]
+      var times = [
+        timespec(tv_sec: archive_entry_mtime(entry), tv_nsec: 0),
+        timespec(tv_sec: archive_entry_mtime(entry), tv_nsec: 0),
+      ]
       futimens(file, &times)
     default: throw refused
     }

@@ -5,7 +5,8 @@ internal import Linux
 public import SnapshotFormat
 public import SystemPackage
 
-/// A descriptor that a restored process does not get back as it was but is given anew: the log pipe, the connection on which it waits.
+/// A descriptor that a restored process does not get back as it was but is given anew: the log pipe, the connection
+/// on which it waits.
 public struct SuppliedDescriptor: Sendable, Hashable {
   /// How it is found in the process.
   public enum Identity: Sendable, Hashable {
@@ -38,7 +39,8 @@ public struct CheckpointTimings: Sendable {
 
 /// Freezes a sandboxed process, and writes what is needed to make it again.
 public enum Checkpoint {
-  /// Waits until the process is quiet, stops it, and writes `manifest`, `image` and (if /tmp was not empty) `tmp/` into `directory`, synced. The process
+  /// Waits until the process is quiet, stops it, and writes `manifest`, `image` and (if /tmp was not empty) `tmp/`
+  /// into `directory`, synced. The process
   /// goes on afterwards.
   ///
   /// - Parameters:

@@ -74,7 +74,9 @@ struct DescriptorCollection {
     guard link.hasPrefix("/") else { throw refuse("this kind of kernel object is not brought back yet") }
     if link.hasPrefix("/memfd:") { throw refuse("memory files are not brought back yet") }
     if link.hasSuffix(" (deleted)") { throw refuse("the file was deleted") }
-    if flags & 0o20000000 == 0o20000000, flags & 0o200000 == 0 { throw refuse("O_TMPFILE files cannot be brought back") }
+    if flags & 0o20000000 == 0o20000000, flags & 0o200000 == 0 {
+      throw refuse("O_TMPFILE files cannot be brought back")
+    }
     let status = try FileStatus(path: "/proc/\(process)/root\(link)")
     switch status.kind {
     case .regular, .directory: break
@@ -160,7 +162,8 @@ struct DescriptorCollection {
     }
   }
 
-  /// Refuses what is only half inside: an epoll set that watches a number that is closed, a socket pair whose other end somebody else holds.
+  /// Refuses what is only half inside: an epoll set that watches a number that is closed, a socket pair whose other
+  /// end somebody else holds.
   private func checkEnds(_ descriptors: [Descriptor]) throws {
     let numbers = Set(descriptors.map(\.number))
     var socketsInside: Set<UInt64> = []
@@ -172,12 +175,14 @@ struct DescriptorCollection {
       case .epoll(let entries):
         for entry in entries where !numbers.contains(entry.target) {
           throw CheckpointError.refused(
-            "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed")
+            "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed"
+          )
         }
       case .socketPair(let socket, let peer, _, _):
         if peer == 0 || peer == socket || socketsInside.contains(peer) { continue }
         throw CheckpointError.refused(
-          "descriptor \(descriptor.number) of process \(process) is a unix socket connected to a socket of another process")
+          "descriptor \(descriptor.number) of process \(process) is a unix socket connected to a socket of another process"
+        )
       default: break
       }
     }

@@ -2,7 +2,8 @@ import Linux
 import SnapshotFormat
 import SystemPackage
 
-/// A process all of whose threads stand still. Lives on one thread, as `ptrace(2)` demands; letting go of it lets the process go on.
+/// A process all of whose threads stand still. Lives on one thread, as `ptrace(2)` demands; letting go of it lets
+/// the process go on.
 struct FrozenProcess: ~Copyable {
   /// As this daemon sees it.
   let processID: Int32

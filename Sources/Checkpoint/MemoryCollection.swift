@@ -127,7 +127,8 @@ struct MemoryCollection: ~Copyable {
   }
 }
 
-/// Where the restorer and its program live in every restored process: RESTORER_BASE and RESTORER_END of restore_program.h.
+/// Where the restorer and its program live in every restored process: RESTORER_BASE and RESTORER_END of
+/// restore_program.h.
 enum RestorerRegion {
   static let end: UInt64 = 0x3f0000
 }

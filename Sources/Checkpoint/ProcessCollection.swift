@@ -12,14 +12,16 @@ extension ProcessState {
     let credentials = try Credentials(status, processID: processID)
     for thread in process.threads {
       let own = try ProcessFields(path: "/proc/\(processID)/task/\(thread.traced.threadID)/status")
-      guard own["Uid"] == status["Uid"], own["Gid"] == status["Gid"], own["Seccomp_filters"] == status["Seccomp_filters"]
+      guard own["Uid"] == status["Uid"], own["Gid"] == status["Gid"],
+        own["Seccomp_filters"] == status["Seccomp_filters"]
       else {
         throw CheckpointError.refused("thread \(thread.innerID) has other credentials or filters than the main thread")
       }
       for set in ["SigPnd", "ShdPnd"] {
         if let pending = own.number(set, radix: 16), pending != 0 {
           throw CheckpointError.refused(
-            "thread \(thread.innerID) has pending signals (\(set) \(hexadecimal(pending))), which are not brought back yet")
+            "thread \(thread.innerID) has pending signals (\(set) \(hexadecimal(pending))), which are not brought back yet"
+          )
         }
       }
     }
@@ -106,7 +108,8 @@ extension Credentials {
     for set in ["CapPrm", "CapEff", "CapAmb"] {
       if let capabilities = status.number(set, radix: 16), capabilities != 0 {
         throw CheckpointError.refused(
-          "process \(processID) has capabilities (\(set) \(hexadecimal(capabilities))), which no sandboxed process may have")
+          "process \(processID) has capabilities (\(set) \(hexadecimal(capabilities))), which no sandboxed process may have"
+        )
       }
     }
     let users = status.numbers("Uid")

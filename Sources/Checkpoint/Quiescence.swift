@@ -4,7 +4,8 @@ import Linux
 enum Quiescence {
   /// Returns when for 50 ms every thread was asleep and almost no CPU was used.
   ///
-  /// A runtime that is caught in the middle of work (a collector, a compiler thread) repeats that work in every clone.
+  /// A runtime that is caught in the middle of work (a collector, a compiler thread) repeats that work in every
+  /// clone.
   static func wait(process: Int32, limit: Duration = .seconds(10)) async throws(CheckpointError) {
     let clock = ContinuousClock()
     let deadline = clock.now + limit

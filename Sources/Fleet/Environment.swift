@@ -86,7 +86,8 @@ final class Environment: Sendable {
       reply: microseconds(replied - ordered), processID: process.processID)
   }
 
-  /// The most memory used, in MB. A restored environment's own cgroup counts what it wrote; the pages it shares with its template are added.
+  /// The most memory used, in MB. A restored environment's own cgroup counts what it wrote; the pages it shares
+  /// with its template are added.
   var usedMegabytes: Int {
     let shared = state.withLock { $0.imageMegabytes }
     return min(function.memoryMegabytes, (sandbox.usage().peakMemoryBytes >> 20) + shared)
@@ -169,7 +170,8 @@ final class OutputPump: Sendable {
     }
   }
 
-  /// Reads what is there and answers whether more may come. At most 1 MB at a time, so that a function that prints without end does not hold the thread.
+  /// Reads what is there and answers whether more may come. At most 1 MB at a time, so that a function that prints
+  /// without end does not hold the thread.
   private func read() -> Bool {
     withUnsafeTemporaryAllocation(byteCount: 65536, alignment: 16) { buffer in
       for _ in 0..<16 {

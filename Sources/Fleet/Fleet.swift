@@ -17,15 +17,18 @@ internal import SystemPackage
 public protocol FunctionHost: Sendable {
   /// Makes sure that the runtime's bundle is there, installing it if need be, with progress in the daemon's log.
   func prepareRuntime(_ runtime: String) async throws(FleetError)
-  /// Initialises a version and takes its snapshot. Returns when the snapshot is durable; at once if there is a usable one.
+  /// Initialises a version and takes its snapshot. Returns when the snapshot is durable; at once if there is a
+  /// usable one.
   func prepare(_ function: FunctionSpecification) async throws(FleetError)
   /// Runs the function on one event.
   func invoke(_ function: FunctionSpecification, _ invocation: Invocation) async throws(FleetError) -> InvocationResult
-  /// Ends the idle environments (busy ones when they are done) of this revision and deletes its snapshot: it was deleted or replaced.
+  /// Ends the idle environments (busy ones when they are done) of this revision and deletes its snapshot: it was
+  /// deleted or replaced.
   func discard(revision: String) async
 }
 
-/// Execution environments: an idle one for an invocation, else one restored from the version's snapshot, else one that starts cold.
+/// Execution environments: an idle one for an invocation, else one restored from the version's snapshot, else one
+/// that starts cold.
 public actor Fleet: FunctionHost {
   private let configuration: FleetConfiguration
   private let jailer: Jailer
@@ -255,7 +258,8 @@ public actor Fleet: FunctionHost {
       switch error.code {
       case .corrupt, .incompatible:
         logger.warning(
-          "the snapshot of \(function.name):\(function.version) cannot be used, it is served by cold starts until a new one is there: \(error.message)")
+          "the snapshot of \(function.name):\(function.version) cannot be used, it is served by cold starts until a new one is there: \(error.message)"
+        )
         await rebuild(function)
       case .templateGone, .failed:
         logger.error("the snapshot of \(function.name):\(function.version) could not be brought back: \(error.message)")
@@ -399,7 +403,8 @@ public actor Fleet: FunctionHost {
       await giveUp(environment)
       return .failed(
         InvocationResult(
-          payload: errorObject(type: ended.type, message: "Error: \(ended.text)"), functionError: "Unhandled", logTail: []))
+          payload: errorObject(type: ended.type, message: "Error: \(ended.text)"), functionError: "Unhandled",
+          logTail: []))
     }
   }
 
@@ -600,15 +605,18 @@ public actor Fleet: FunctionHost {
     case .failed(let error):
       environment.drainOutput()
       environment.log.write(
-        "RESTORE_REPORT Restore Duration: \((clock.now - ordered).milliseconds) ms\tStatus: error\tError Type: \(error.type)")
+        "RESTORE_REPORT Restore Duration: \((clock.now - ordered).milliseconds) ms\tStatus: error\tError Type: \(error.type)"
+      )
       await giveUp(environment)
-      throw FleetError(code: .snapStart, message: "After-restore code failed: \(RuntimeErrorText(error.body).description)")
+      throw FleetError(
+        code: .snapStart, message: "After-restore code failed: \(RuntimeErrorText(error.body).description)")
     case .ended:
       environment.drainOutput()
       let ended = reason(environment, limit: limit)
       let status = environment.exit == nil ? "timeout" : "error"
       environment.log.write(
-        "RESTORE_REPORT Restore Duration: \((clock.now - ordered).milliseconds) ms\tStatus: \(status)\tError Type: \(ended.type)")
+        "RESTORE_REPORT Restore Duration: \((clock.now - ordered).milliseconds) ms\tStatus: \(status)\tError Type: \(ended.type)"
+      )
       let timedOut = environment.exit == nil
       await giveUp(environment)
       throw FleetError(
@@ -630,7 +638,8 @@ public actor Fleet: FunctionHost {
     let timer = after(function.timeout) { environment.session.end() }
     let outcome = await environment.session.invoke(
       InvocationEvent(
-        requestID: invocation.requestID, deadlineMilliseconds: wallClockMilliseconds() + function.timeout.roundedUpMilliseconds,
+        requestID: invocation.requestID,
+        deadlineMilliseconds: wallClockMilliseconds() + function.timeout.roundedUpMilliseconds,
         invokedARN: invocation.invokedARN, traceID: invocation.traceID, clientContext: invocation.clientContext,
         payload: ByteBuffer(bytes: invocation.payload)))
     let end = clock.now

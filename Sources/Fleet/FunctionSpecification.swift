@@ -8,7 +8,8 @@ public struct FunctionSpecification: Sendable, Hashable {
   public var version: String
   /// The ARN without qualifier.
   public var arn: String
-  /// Changes whenever code or configuration change: environments of another revision are not reused. Also names the snapshot, so only [A-Za-z0-9._-].
+  /// Changes whenever code or configuration change: environments of another revision are not reused. Also names the
+  /// snapshot, so only [A-Za-z0-9._-].
   public var revision: String
   /// The runtime's identifier, such as `python3.12`.
   public var runtime: String

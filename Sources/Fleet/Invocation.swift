@@ -40,7 +40,8 @@ public struct InvocationResult: Sendable {
   }
 }
 
-/// Why an invocation did not reach the function's handler, or why a version could not be made ready. The client sees the AWS error of the same name.
+/// Why an invocation did not reach the function's handler, or why a version could not be made ready. The client
+/// sees the AWS error of the same name.
 public struct FleetError: Error, Sendable, CustomStringConvertible {
   /// The kind of failure.
   public enum Code: Sendable, Hashable {
@@ -50,7 +51,8 @@ public struct FleetError: Error, Sendable, CustomStringConvertible {
     case snapStartTimeout
     /// 400 SnapStartException.
     case snapStart
-    /// The version's init failed: the version becomes Failed with this `StateReasonCode` (`FunctionError`, `FunctionError.InitTimeout`, ...).
+    /// The version's init failed: the version becomes Failed with this `StateReasonCode` (`FunctionError`,
+    /// `FunctionError.InitTimeout`, ...).
     case initialization(reasonCode: String)
     /// The runtime's interpreter is missing here, or its bundle cannot be installed; the message names the remedy.
     case runtimeUnavailable

@@ -19,7 +19,9 @@ struct APIError: Error, Equatable {
     self.reason = reason
   }
 
-  static func invalidParameter(_ message: String) -> APIError { APIError(400, "InvalidParameterValueException", message) }
+  static func invalidParameter(_ message: String) -> APIError {
+    APIError(400, "InvalidParameterValueException", message)
+  }
   static func validation(_ message: String) -> APIError { APIError(400, "ValidationException", message) }
   static func notFound(_ message: String) -> APIError { APIError(404, "ResourceNotFoundException", message) }
   static func conflict(_ message: String) -> APIError { APIError(409, "ResourceConflictException", message) }
@@ -32,7 +34,8 @@ struct APIError: Error, Equatable {
     case CatalogError.notFound(let what):
       self =
         what.hasPrefix("alias ")
-        ? .notFound("Cannot find alias arn: \(arn(String(what.dropFirst(6))))") : .notFound("Function not found: \(arn(what))")
+        ? .notFound("Cannot find alias arn: \(arn(String(what.dropFirst(6))))")
+        : .notFound("Function not found: \(arn(what))")
     case CatalogError.conflict(let message): self = .conflict(message)
     case CatalogError.revisionMismatch:
       self = APIError(

@@ -1,4 +1,5 @@
-/// How a client names a function: a name, `name:qualifier`, a partial ARN (`123456789012:function:name`) or an ARN, each with an optional qualifier.
+/// How a client names a function: a name, `name:qualifier`, a partial ARN (`123456789012:function:name`) or an ARN,
+/// each with an optional qualifier.
 struct FunctionReference: Equatable {
   var name: String
   var qualifier: String?

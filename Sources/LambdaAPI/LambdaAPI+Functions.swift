@@ -51,7 +51,8 @@ extension LambdaAPI {
     validation.pattern(text, "functionName", Validation.Pattern.functionName)
     try validation.check()
     // A well-formed ARN of somebody else's.
-    throw APIError(403, "AccessDeniedException", "\(text) is not in account \(names.account) and region \(names.region)")
+    throw APIError(
+      403, "AccessDeniedException", "\(text) is not in account \(names.account) and region \(names.region)")
   }
 
   private func qualifier(_ call: Call, _ reference: FunctionReference) throws(APIError) -> String? {
@@ -89,10 +90,12 @@ extension LambdaAPI {
       let reference = FunctionReference(given, account: names.account, region: names.region), reference.qualifier == nil
     else {
       throw APIError.invalidParameter(
-        "The name \(request.FunctionName ?? "") is not a name of at most 64 characters, or an ARN of account \(names.account) in \(names.region)")
+        "The name \(request.FunctionName ?? "") is not a name of at most 64 characters, or an ARN of account \(names.account) in \(names.region)"
+      )
     }
     guard let runtime = request.Runtime, let handler = request.Handler else {
-      throw APIError.invalidParameter("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+      throw APIError.invalidParameter(
+        "Runtime and Handler are mandatory parameters for functions created with deployment packages.")
     }
     try refuseUnsupported(request)
     try checkSnapStart(request.SnapStart, runtime: runtime, storage: request.EphemeralStorage?.Size ?? 512)
@@ -117,7 +120,8 @@ extension LambdaAPI {
     return try LambdaAPI.json(201, configuration(version, qualified: false))
   }
 
-  /// `Publish: true`: the version is cut as soon as `$LATEST` is ready, which takes long only when the runtime has to be installed first.
+  /// `Publish: true`: the version is cut as soon as `$LATEST` is ready, which takes long only when the runtime has
+  /// to be installed first.
   private func publishWhenReady(_ version: FunctionVersion) async throws -> FunctionVersion {
     while true {
       let current = try catalog.resolve(version.name, qualifier: nil)
@@ -172,7 +176,9 @@ extension LambdaAPI {
   private func checkSnapStart(_ setting: SnapStartWire?, runtime: String, storage: Int) throws(APIError) {
     guard setting?.ApplyOn == "PublishedVersions" else { return }
     // SnapStart needs python3.12, java11, dotnet8 or later.
-    func number(_ prefix: String) -> Double? { runtime.hasPrefix(prefix) ? Double(runtime.dropFirst(prefix.count)) : nil }
+    func number(_ prefix: String) -> Double? {
+      runtime.hasPrefix(prefix) ? Double(runtime.dropFirst(prefix.count)) : nil
+    }
     let supported =
       (runtime.hasPrefix("python3.") && (Int(runtime.dropFirst(8)) ?? 0) >= 12) || (number("java") ?? 0) >= 11
       || (number("dotnet") ?? 0) >= 8
@@ -219,7 +225,8 @@ extension LambdaAPI {
     }
     let stored = try await store(request)
     if request.DryRun == true {
-      return try LambdaAPI.json(200, configuration(try catalog.resolve(reference.name, qualifier: nil), qualified: false))
+      return try LambdaAPI.json(
+        200, configuration(try catalog.resolve(reference.name, qualifier: nil), qualified: false))
     }
     let (old, new) = try catalog.update(reference.name, revisionID: request.RevisionId) { version in
       version.codeSHA256 = stored.sha256
@@ -292,7 +299,9 @@ extension LambdaAPI {
   private func page<Item>(_ call: Call, _ all: [Item], key: (Item) -> String) throws -> (items: [Item], next: String?) {
     var limit = 50
     if let text = call.parameters["MaxItems"] {
-      guard let number = Int(text) else { throw APIError(400, "SerializationException", "MaxItems is not a number: \(text)") }
+      guard let number = Int(text) else {
+        throw APIError(400, "SerializationException", "MaxItems is not a number: \(text)")
+      }
       var validation = Validation()
       validation.range(number, "maxItems", 1...10000)
       try validation.check()
@@ -370,7 +379,9 @@ extension LambdaAPI {
         throw .invalidParameter("$LATEST is not supported for an alias pointing to more than 1 version")
       }
       guard version != request.FunctionVersion else {
-        throw .invalidParameter("Invalid function version \(version). Function version \(version) is already included in routing configuration.")
+        throw .invalidParameter(
+          "Invalid function version \(version). Function version \(version) is already included in routing configuration."
+        )
       }
     }
   }

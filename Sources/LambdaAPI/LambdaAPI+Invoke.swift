@@ -22,7 +22,8 @@ extension LambdaAPI {
     try validation.check()
     guard call.body.count <= LambdaAPI.maximumEvent else {
       throw APIError.tooLarge(
-        "\(call.body.count) byte payload is too large for the \(type) invocation type (limit \(LambdaAPI.maximumEvent) bytes)")
+        "\(call.body.count) byte payload is too large for the \(type) invocation type (limit \(LambdaAPI.maximumEvent) bytes)"
+      )
     }
     if !call.body.isEmpty {
       do {
@@ -37,7 +38,8 @@ extension LambdaAPI {
     switch type {
     case "DryRun": return Response(status: .noContent)
     case "Event":
-      throw APIError.invalidParameter("Asynchronous invocations (Event) are not supported by Thaw yet: use RequestResponse.")
+      throw APIError.invalidParameter(
+        "Asynchronous invocations (Event) are not supported by Thaw yet: use RequestResponse.")
     default: break
     }
     let invokedARN = names.arn(qualifier.map { "\(reference.name):\($0)" } ?? reference.name)
@@ -65,7 +67,8 @@ extension LambdaAPI {
     guard let data = Data(base64Encoded: encoded), let text = String(data: data, encoding: .utf8),
       (try? JSONSerialization.jsonObject(with: data)) != nil
     else {
-      throw APIError(400, "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object.")
+      throw APIError(
+        400, "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object.")
     }
     // It travels in a header.
     return text.split(whereSeparator: \.isNewline).joined()
@@ -81,7 +84,8 @@ extension LambdaAPI {
           "Lambda is initializing your function. It will be ready to invoke once your function state becomes ACTIVE.")
       }
       throw .conflict(
-        "The operation cannot be performed at this time. The function is currently in the following state: \(version.state.rawValue)")
+        "The operation cannot be performed at this time. The function is currently in the following state: \(version.state.rawValue)"
+      )
     case .failed:
       throw .conflict(
         "The operation cannot be performed at this time. The function is currently in the following state: Failed. \(version.stateReason ?? "")"

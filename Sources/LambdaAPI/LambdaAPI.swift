@@ -60,7 +60,8 @@ public struct LambdaAPI: HTTPResponder, Sendable {
   }
 
   private static func error(_ error: APIError) -> Response {
-    let body = (try? JSONEncoder().encode(ErrorWire(Type: error.fault, Message: error.message, Reason: error.reason))) ?? Data()
+    let body =
+      (try? JSONEncoder().encode(ErrorWire(Type: error.fault, Message: error.message, Reason: error.reason))) ?? Data()
     var response = raw(error.status, body)
     response.headers[.named("x-amzn-ErrorType")] = error.type
     return response
@@ -88,7 +89,8 @@ public struct LambdaAPI: HTTPResponder, Sendable {
     do {
       buffer = try await request.body.collect(upTo: LambdaAPI.maximumRequest)
     } catch {
-      throw APIError.tooLarge("Request must be smaller than \(LambdaAPI.maximumRequest) bytes for the \(request.method) operation")
+      throw APIError.tooLarge(
+        "Request must be smaller than \(LambdaAPI.maximumRequest) bytes for the \(request.method) operation")
     }
     let body = Array(buffer.readableBytesView)
     var headers: [String: String] = [:]
@@ -102,7 +104,9 @@ public struct LambdaAPI: HTTPResponder, Sendable {
 
     let segments = path.split(separator: "/").map { $0.removingPercentEncoding ?? String($0) }
     let parameters = Parameters(query)
-    let call = Call(method: request.method, segments: segments, parameters: parameters, headers: headers, body: body, requestID: requestID)
+    let call = Call(
+      method: request.method, segments: segments, parameters: parameters, headers: headers, body: body,
+      requestID: requestID)
     switch (segments.first, segments.dropFirst().first) {
     case ("thaw", "status") where call.method == .get: return LambdaAPI.raw(200, await status())
     case ("2015-03-31", "functions"): return try await functions(call)
@@ -118,10 +122,12 @@ public struct LambdaAPI: HTTPResponder, Sendable {
       "\(call.method) /\(call.segments.joined(separator: "/")) is not an operation that Thaw knows")
   }
 
-  /// The archive of a version: the address is what GetFunction answered, with a token in place of a signature, as S3's presigned ones.
+  /// The archive of a version: the address is what GetFunction answered, with a token in place of a signature, as
+  /// S3's presigned ones.
   private func download(_ path: String, _ query: String) throws -> Response {
     let name = path.dropFirst("/thaw/code/".count)
-    guard name.hasSuffix(".zip"), name.dropLast(4).allSatisfy(\.isHexDigit), Parameters(query)["token"] == token(String(name.dropLast(4))),
+    guard name.hasSuffix(".zip"), name.dropLast(4).allSatisfy(\.isHexDigit),
+      Parameters(query)["token"] == token(String(name.dropLast(4))),
       let data = FileManager.default.contents(atPath: code.archive(of: String(name.dropLast(4))).string)
     else { throw APIError(403, "AccessDenied", "Access Denied") }
     return Response(
@@ -167,7 +173,9 @@ struct Parameters {
   init(_ query: String) {
     for pair in query.split(separator: "&") {
       let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-      func decode(_ text: Substring) -> String { text.replacing("+", with: " ").removingPercentEncoding ?? String(text) }
+      func decode(_ text: Substring) -> String {
+        text.replacing("+", with: " ").removingPercentEncoding ?? String(text)
+      }
       pairs.append((decode(parts[0]), parts.count > 1 ? decode(parts[1]) : ""))
     }
   }

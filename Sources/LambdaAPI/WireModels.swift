@@ -1,7 +1,11 @@
+// The fields have the names of the wire: Lambda's own.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 internal import Catalog
 internal import Foundation
 
-// Requests and answers with the field names of Lambda's model (botocore: lambda/2015-03-31/service-2.json). Only what is handled or must be refused.
+// Requests and answers with the field names of Lambda's model (botocore: lambda/2015-03-31/service-2.json). Only
+// what is handled or must be refused.
 
 struct EnvironmentWire: Codable { var Variables: [String: String]? }
 struct SizeWire: Codable { var Size: Int }
@@ -142,7 +146,8 @@ struct FunctionConfigurationWire: Encodable {
     Architectures = [version.architecture]
     EphemeralStorage = SizeWire(Size: version.ephemeralStorage)
     SnapStart = SnapStartWire(
-      ApplyOn: version.appliesSnapStart ? "PublishedVersions" : "None", OptimizationStatus: version.isOptimized ? "On" : "Off")
+      ApplyOn: version.appliesSnapStart ? "PublishedVersions" : "None",
+      OptimizationStatus: version.isOptimized ? "On" : "Off")
     RuntimeVersionConfig = [
       "RuntimeVersionArn": "arn:aws:lambda:\(arn.split(separator: ":")[3])::runtime:\(version.runtime)"
     ]

@@ -5,7 +5,8 @@ public import SystemPackage
 
 /// Calls handlers when descriptors become readable: one `epoll(7)` and one thread for all of them.
 ///
-/// Dispatch's read sources would do the same, but on Linux their event loop crashes now and then when many sources are cancelled while events come in
+/// Dispatch's read sources would do the same, but on Linux their event loop crashes now and then when many sources
+/// are cancelled while events come in
 /// (`_dispatch_event_loop_drain`, seen with Swift 6.3.1 after a few thousand short-lived pipes).
 public final class DescriptorWatch: Sendable {
   /// The watch of this process.
@@ -28,7 +29,8 @@ public final class DescriptorWatch: Sendable {
 
   /// Calls `handler` on the watch's thread whenever `descriptor` is readable or at its end, until it answers false.
   ///
-  /// - Returns: what ``remove(_:_:)`` takes. The caller keeps the descriptor open until the watch is removed or has ended.
+  /// - Returns: what ``remove(_:_:)`` takes. The caller keeps the descriptor open until the watch is removed or has
+  ///   ended.
   public func add(
     _ descriptor: FileDescriptor, _ handler: @escaping @Sendable () -> Bool
   ) throws(SystemCallError) -> UInt64 {
@@ -47,7 +49,8 @@ public final class DescriptorWatch: Sendable {
     return id
   }
 
-  /// Ends a watch; a call of its handler may still be under way. The descriptor must still be open, or have been closed with the watch.
+  /// Ends a watch; a call of its handler may still be under way. The descriptor must still be open, or have been
+  /// closed with the watch.
   public func remove(_ id: UInt64, _ descriptor: FileDescriptor) {
     guard state.withLock({ $0.handlers.removeValue(forKey: id) }) != nil else { return }
     _ = thaw_syscall(233, epoll, 2, UInt(descriptor.rawValue), 0, 0, 0)

@@ -86,7 +86,8 @@ public enum DirectoryCopy {
     return names.sorted()
   }
 
-  /// Copies what is in `source` into the existing directory `target`: regular files, directories and symbolic links with their modes, owners and times. Links are never followed.
+  /// Copies what is in `source` into the existing directory `target`: regular files, directories and symbolic links
+  /// with their modes, owners and times. Links are never followed.
   ///
   /// - Throws: for what cannot be copied (a socket, a FIFO, a device), with `EOPNOTSUPP` and its path.
   public static func copyContents(of source: String, to target: String) throws(SystemCallError) {
@@ -113,7 +114,8 @@ public enum DirectoryCopy {
     }
   }
 
-  /// Deletes a file or a directory with all that is in it; links are not followed. Nothing happens if it is not there.
+  /// Deletes a file or a directory with all that is in it; links are not followed. Nothing happens if it is not
+  /// there.
   public static func remove(_ path: String) throws(SystemCallError) {
     if unlink(path) == 0 || Glibc.errno == ENOENT { return }
     guard Glibc.errno == EISDIR || Glibc.errno == EPERM else {

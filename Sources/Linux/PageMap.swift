@@ -1,7 +1,8 @@
 internal import CLinux
 internal import SystemPackage
 
-/// Which pages of a process are where, by the PAGEMAP_SCAN ioctl of /proc/PID/pagemap (kernel 6.7, Documentation/admin-guide/mm/pagemap.rst).
+/// Which pages of a process are where, by the PAGEMAP_SCAN ioctl of /proc/PID/pagemap (kernel 6.7,
+/// Documentation/admin-guide/mm/pagemap.rst).
 public struct PageMap: ~Copyable {
   /// A run of pages of one kind.
   public struct Region: Sendable {

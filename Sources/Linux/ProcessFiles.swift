@@ -82,7 +82,9 @@ public struct ProcessFields: Sendable {
 
   /// The value as a number.
   public func number(_ name: String, radix: Int = 10) -> UInt64? {
-    fields[name].flatMap { $0.split(whereSeparator: { $0 == " " || $0 == "\t" }).first }.flatMap { UInt64($0, radix: radix) }
+    fields[name].flatMap { $0.split(whereSeparator: { $0 == " " || $0 == "\t" }).first }.flatMap {
+      UInt64($0, radix: radix)
+    }
   }
 
   /// The value as a row of numbers.

@@ -2,7 +2,8 @@ internal import CLinux
 internal import Synchronization
 public import SystemPackage
 
-/// One end of a pair of Unix SOCK_SEQPACKET sockets: messages with their boundaries, and descriptors that travel along (`unix(7)`).
+/// One end of a pair of Unix SOCK_SEQPACKET sockets: messages with their boundaries, and descriptors that travel
+/// along (`unix(7)`).
 ///
 /// It owns its descriptor, and closes it when it is closed or let go of.
 public final class SeqpacketSocket: Sendable {
@@ -52,7 +53,8 @@ public final class SeqpacketSocket: Sendable {
     _ = try checked(result, "sendmsg")
   }
 
-  /// Receives one message of at most `maximum` bytes; nil when the other end is closed, and, unless `waiting`, an EAGAIN error when there is none.
+  /// Receives one message of at most `maximum` bytes; nil when the other end is closed, and, unless `waiting`, an
+  /// EAGAIN error when there is none.
   public func receive(maximum: Int = 65536, waiting: Bool = true) throws(SystemCallError) -> Message? {
     var bytes = [UInt8](repeating: 0, count: maximum)
     var numbers = [CInt](repeating: -1, count: 32)
@@ -69,7 +71,8 @@ public final class SeqpacketSocket: Sendable {
     return Message(bytes: bytes, descriptors: numbers[..<count].map { FileDescriptor(rawValue: $0) })
   }
 
-  /// Calls `handle` with every message from now on, one after another on a thread of its own, and with nil once when the socket is closed or fails at either end.
+  /// Calls `handle` with every message from now on, one after another on a thread of its own, and with nil once
+  /// when the socket is closed or fails at either end.
   public func readMessages(maximum: Int = 4096, _ handle: @escaping @Sendable (Message?) -> Void) {
     let started = state.withLock { state in
       guard state.isOpen, !state.isRead else { return false }
@@ -96,7 +99,8 @@ public final class SeqpacketSocket: Sendable {
       guard state.isOpen else { return }
       state.isOpen = false
       if state.isRead {
-        // Wakes the reading thread, which closes the descriptor: nobody else can get its number while it is read from.
+        // Wakes the reading thread, which closes the descriptor: nobody else can get its number while it is read
+        // from.
         _ = thaw_syscall(48, UInt(descriptor.rawValue), 2, 0, 0, 0, 0)  // shutdown(SHUT_RDWR)
       } else {
         try? descriptor.close()

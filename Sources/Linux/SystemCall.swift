@@ -130,7 +130,8 @@ extension String {
 }
 
 extension Kernel {
-  /// Soft and hard limits of a process by RLIMIT number, all ones for "unlimited", from /proc/PID/limits: `prlimit(2)` on another user's
+  /// Soft and hard limits of a process by RLIMIT number, all ones for "unlimited", from /proc/PID/limits:
+  /// `prlimit(2)` on another user's
   /// process would need CAP_SYS_RESOURCE.
   public static func resourceLimits(
     ofProcess process: Int32

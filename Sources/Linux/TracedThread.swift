@@ -1,13 +1,15 @@
 internal import CLinux
 internal import SystemPackage
 
-/// A thread that this thread has stopped with `ptrace(2)`. All calls must come from the thread that stopped it; the kernel
+/// A thread that this thread has stopped with `ptrace(2)`. All calls must come from the thread that stopped it; the
+/// kernel
 /// lets go of it when that thread ends.
 public struct TracedThread: Sendable {
   /// The thread id as this process sees it.
   public let threadID: Int32
 
-  /// Stops a thread wherever it is (PTRACE_SEIZE, PTRACE_INTERRUPT) and waits until it stands; its seccomp filters are suspended as long as it is traced.
+  /// Stops a thread wherever it is (PTRACE_SEIZE, PTRACE_INTERRUPT) and waits until it stands; its seccomp filters
+  /// are suspended as long as it is traced.
   ///
   /// - Returns: nil if the thread has ended meanwhile.
   public init?(stopping threadID: Int32) throws(SystemCallError) {
@@ -100,7 +102,8 @@ public struct TracedThread: Sendable {
     return head
   }
 
-  /// The thread's seccomp filters, the last installed first (PTRACE_SECCOMP_GET_FILTER), each `struct sock_filter` as one word.
+  /// The thread's seccomp filters, the last installed first (PTRACE_SECCOMP_GET_FILTER), each `struct sock_filter`
+  /// as one word.
   public func seccompFilters() throws(SystemCallError) -> [[UInt64]] {
     var filters: [[UInt64]] = []
     while true {
@@ -117,7 +120,8 @@ public struct TracedThread: Sendable {
     }
   }
 
-  /// Makes the stopped thread execute one system call: its registers are set to call from `instruction` (the address of a `syscall`
+  /// Makes the stopped thread execute one system call: its registers are set to call from `instruction` (the
+  /// address of a `syscall`
   /// instruction) and one step is made. The caller sets the registers back when it has made all its calls.
   ///
   /// - Parameter registers: the thread's own registers (27 words).

@@ -2,7 +2,8 @@ internal import Glibc
 internal import Synchronization
 public import SystemPackage
 
-/// The log of one version of a function: the file `logs/NAME/VERSION.log`, to which all its environments write whole lines.
+/// The log of one version of a function: the file `logs/NAME/VERSION.log`, to which all its environments write
+/// whole lines.
 public final class FunctionLog: Sendable {
   /// At this size, in bytes, the file becomes `VERSION.log.1` and a new one is begun.
   public static let rotationBytes = 16 << 20
@@ -53,7 +54,8 @@ public final class FunctionLog: Sendable {
     mkdir(directory.removingLastComponent().string, 0o755)
     mkdir(directory.string, 0o755)
     state.file = try? FileDescriptor.open(
-      path, .writeOnly, options: [.create, .append, .closeOnExec], permissions: [.ownerReadWrite, .groupRead, .otherRead])
+      path, .writeOnly, options: [.create, .append, .closeOnExec],
+      permissions: [.ownerReadWrite, .groupRead, .otherRead])
     state.bytes = Int((try? state.file?.seek(offset: 0, from: .end)) ?? 0)
   }
 }

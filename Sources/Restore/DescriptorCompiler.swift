@@ -3,7 +3,8 @@ import SnapshotFormat
 
 /// Compiles the descriptor table of a process.
 ///
-/// Descriptors are made in the order of their numbers. A new one gets the lowest free number, which is its own or a gap, so that moving it never
+/// Descriptors are made in the order of their numbers. A new one gets the lowest free number, which is its own or a
+/// gap, so that moving it never
 /// hits another. Pairs are parked above `base` first. Epoll sets are filled when all exist.
 struct DescriptorCompiler {
   let descriptors: [Descriptor]
@@ -75,7 +76,8 @@ struct DescriptorCompiler {
       guard case .epoll(let entries) = descriptor.kind else { continue }
       for entry in entries {
         // struct epoll_event is packed: events 4, data 8. EPOLL_CTL_ADD is 1.
-        let event = (0..<4).map { UInt8(truncatingIfNeeded: entry.events >> (8 * $0)) }
+        let event =
+          (0..<4).map { UInt8(truncatingIfNeeded: entry.events >> (8 * $0)) }
           + (0..<8).map { UInt8(truncatingIfNeeded: entry.data >> (8 * $0)) }
         emit(
           SystemCallNumber.epoll_ctl,
@@ -116,7 +118,8 @@ struct DescriptorCompiler {
     }
   }
 
-  /// A TCP connection within the sandbox whose other end is closed at once: reads answer end of file, as after a server's close.
+  /// A TCP connection within the sandbox whose other end is closed at once: reads answer end of file, as after a
+  /// server's close.
   private mutating func makeClosedConnection(
     into slot: Int, _ builder: inout ProgramBuilder
   ) throws(RestoreError) {
@@ -135,7 +138,8 @@ struct DescriptorCompiler {
     emit(SystemCallNumber.accept, [.slot(listener), 0, 0], into: accepted)
     emit(SystemCallNumber.close, [.slot(accepted)])
     emit(SystemCallNumber.close, [.slot(listener)])
-    // The address is used again by the next clone of the template only through copy-on-write: it starts at port 0 there.
+    // The address is used again by the next clone of the template only through copy-on-write: it starts at port 0
+    // there.
   }
 
   /// Makes a pair of descriptors and parks both above `base`, where they are closed at the end; answers their slots.

@@ -11,7 +11,8 @@ struct ProgramCompiler {
 
   /// Compiles `manifest`.
   ///
-  /// - Parameter touch: pages that clones are known to write, as start and length; they are written to before anything else happens in a clone.
+  /// - Parameter touch: pages that clones are known to write, as start and length; they are written to before
+  ///   anything else happens in a clone.
   static func compile(
     _ manifest: SnapshotManifest, touch: [(start: UInt64, length: UInt64)] = []
   ) throws(RestoreError) -> RestoreProgram {
@@ -37,7 +38,9 @@ struct ProgramCompiler {
     let memory = try memoryPhase()
     header.memory = builder.place(memory)
     header.touch = builder.place(
-      touch.map { Operation(number: UInt16(RESTORE_OP_TOUCH.rawValue), arguments: [.value($0.start), .value($0.length)]) })
+      touch.map {
+        Operation(number: UInt16(RESTORE_OP_TOUCH.rawValue), arguments: [.value($0.start), .value($0.length)])
+      })
     let instance = try instancePhase()
     header.instance = builder.place(instance)
 
@@ -71,7 +74,8 @@ struct ProgramCompiler {
     var operations: [Operation] = []
     let fileSlot = try builder.slot()
     let image = Int(RESTORE_SLOT_IMAGE)
-    // PR_SET_MM_MAP comes first: it is slower with many mappings. struct prctl_mm_map: 11 words, auxv, auxv_size, exe_fd.
+    // PR_SET_MM_MAP comes first: it is slower with many mappings. struct prctl_mm_map: 11 words, auxv, auxv_size,
+    // exe_fd.
     let auxiliary = builder.place(process.auxiliaryVector)
     let map = builder.place(words: process.layout.words + [auxiliary, UInt64(process.auxiliaryVector.count)])
     operations.append(open(process.executable, flags: Flag.closeOnExec, into: fileSlot))
@@ -85,7 +89,8 @@ struct ProgramCompiler {
     var late: [Operation] = []
     for mapping in process.mappings {
       let length = mapping.end - mapping.start
-      // Pages that a fork would wipe come back as zeros, which is what makes fork-aware random generators seed themselves anew.
+      // Pages that a fork would wipe come back as zeros, which is what makes fork-aware random generators seed
+      // themselves anew.
       let extents = mapping.flags.contains(.wipeOnFork) ? [] : mapping.extents
       let protection = UInt64(mapping.protection.rawValue)
       let filling = extents.isEmpty ? protection : protection | 3
@@ -98,7 +103,9 @@ struct ProgramCompiler {
       case .anonymous: flags |= Flag.mapAnonymous
       case .file(let index, let fileOffset):
         if openFile != index {
-          if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
+          if openFile != nil {
+            operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)]))
+          }
           let path = manifest.compatibility.files[Int(index)].path
           operations.append(open(path, flags: Flag.closeOnExec, into: fileSlot))
           openFile = index
@@ -189,11 +196,13 @@ struct ProgramCompiler {
     for limit in process.resourceLimits where limit.resource != ResourceNumber.openFiles {
       operations.append(set(limit))
     }
-    // The bounding set is inherited; the template itself keeps the capabilities it has. PR_CAPBSET_DROP 24; 40 is the last capability of linux/capability.h.
+    // The bounding set is inherited; the template itself keeps the capabilities it has. PR_CAPBSET_DROP 24; 40 is
+    // the last capability of linux/capability.h.
     for capability in UInt64(0)...40 {
       operations.append(
         Operation(
-          number: SystemCallNumber.prctl, check: RESTORE_MAY_FAIL.rawValue, arguments: [24, .value(capability), 0, 0, 0]))
+          number: SystemCallNumber.prctl, check: RESTORE_MAY_FAIL.rawValue,
+          arguments: [24, .value(capability), 0, 0, 0]))
     }
     return operations
   }
@@ -218,7 +227,8 @@ struct ProgramCompiler {
       operations.append(
         Operation(number: SystemCallNumber.setitimer, arguments: [.value(UInt64(which)), .value(address), 0]))
     }
-    // A clone would lose these mappings' content or the mappings themselves: they are marked only now. MADV_DONTFORK 10, WIPEONFORK 18.
+    // A clone would lose these mappings' content or the mappings themselves: they are marked only now.
+    // MADV_DONTFORK 10, WIPEONFORK 18.
     for mapping in process.mappings {
       for (flag, advice) in [(Mapping.Flags.dontFork, UInt64(10)), (.wipeOnFork, 18)]
       where mapping.flags.contains(flag) {
@@ -272,7 +282,8 @@ struct ProgramCompiler {
     }
     let credentials = process.credentials
     let groups = builder.place(
-      credentials.groups.flatMap { group in (0..<4).map { UInt8(truncatingIfNeeded: group >> (8 * $0)) } }, alignment: 4)
+      credentials.groups.flatMap { group in (0..<4).map { UInt8(truncatingIfNeeded: group >> (8 * $0)) } }, alignment: 4
+    )
     operations.append(
       Operation(
         number: SystemCallNumber.setgroups, arguments: [.value(UInt64(credentials.groups.count)), .value(groups)]))
@@ -314,7 +325,8 @@ struct ProgramCompiler {
     return operations
   }
 
-  /// A signal frame that `rt_sigreturn(2)` takes back: ucontext and XSAVE area, arch/x86/include/uapi/asm/sigcontext.h.
+  /// A signal frame that `rt_sigreturn(2)` takes back: ucontext and XSAVE area,
+  /// arch/x86/include/uapi/asm/sigcontext.h.
   private mutating func frame(_ thread: ThreadState) -> UInt64 {
     let size = thread.vectorState.count
     let area = builder.reserve(size + 4, alignment: 64)

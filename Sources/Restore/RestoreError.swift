@@ -31,7 +31,8 @@ public struct RestoreError: Error, Sendable, CustomStringConvertible {
 extension RestoreError {
   /// An error of a lower room in this room's words.
   init(wrapping error: any Error) {
-    self = error as? RestoreError ?? RestoreError(code: .failed, message: "the snapshot could not be brought back: \(error)")
+    self =
+      error as? RestoreError ?? RestoreError(code: .failed, message: "the snapshot could not be brought back: \(error)")
   }
 
   /// What the restorer says went wrong.
@@ -39,7 +40,7 @@ extension RestoreError {
     let phases = ["setup", "memory", "enter", "touch", "instance", "threads", "thread", "main"]
     let phase = report.phase < phases.count ? phases[Int(report.phase)] : "phase \(report.phase)"
     let reason: String =
-      (-4095 ..< 0).contains(report.value)
+      (-4095..<0).contains(report.value)
       ? "\(Errno(rawValue: CInt(-report.value)))" : "answered \(report.value)"
     if report.kind == RESTORE_REPORT_CLONED.rawValue {
       self.init(code: .failed, message: "the template could not clone itself into the sandbox: \(reason)")

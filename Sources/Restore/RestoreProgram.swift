@@ -1,7 +1,11 @@
+// System calls have the names of the kernel's table.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 import CRestoreProgram
 import SnapshotFormat
 
-/// A snapshot compiled to a flat table of system calls with the structures they point to: the bytes that the restorer maps at
+/// A snapshot compiled to a flat table of system calls with the structures they point to: the bytes that the
+/// restorer maps at
 /// RESTORE_PROGRAM_BASE (restore_program.h).
 struct RestoreProgram: Sendable {
   /// The whole program.
@@ -145,4 +149,3 @@ struct ProgramBuilder {
     return nextSlot
   }
 }
-

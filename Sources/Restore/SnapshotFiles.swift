@@ -83,7 +83,8 @@ extension Compatibility {
     do { release = try Kernel.release() } catch { throw RestoreError(wrapping: error) }
     guard release == kernelRelease else { throw mismatch("kernel (\(kernelRelease), here \(release))") }
     guard Kernel.vectorFeatures == vectorFeatures else {
-      throw mismatch("set of vector registers (\(hexadecimal(vectorFeatures)), here \(hexadecimal(Kernel.vectorFeatures)))")
+      throw mismatch(
+        "set of vector registers (\(hexadecimal(vectorFeatures)), here \(hexadecimal(Kernel.vectorFeatures)))")
     }
     let library: [UInt8]
     do { library = try Kernel.virtualLibrary() } catch { throw RestoreError(wrapping: error) }

@@ -38,7 +38,8 @@ public final class Template: Sendable {
   /// The template's process id.
   public let processID: Int32
 
-  /// A restore under way: both the template's word that it cloned itself and the clone's that it is done must come, in any order.
+  /// A restore under way: both the template's word that it cloned itself and the clone's that it is done must come,
+  /// in any order.
   private struct Pending: Sendable {
     let sandbox: Sandbox
     let continuation: CheckedContinuation<Result<RestoredProcess, RestoreError>, Never>
@@ -54,7 +55,8 @@ public final class Template: Sendable {
   private let socket: SeqpacketSocket
   private let jailer: Jailer
 
-  /// Verifies the snapshot in `directory` (checksums, then kernel, CPU and mapped files), compiles it and brings its memory back.
+  /// Verifies the snapshot in `directory` (checksums, then kernel, CPU and mapped files), compiles it and brings
+  /// its memory back.
   ///
   /// - Throws: `RestoreError` with code `.corrupt` or `.incompatible` when the snapshot must be built anew.
   public static func build(
@@ -63,7 +65,9 @@ public final class Template: Sendable {
     let clock = ContinuousClock()
     let start = clock.now
     let verified = await withCheckedContinuation { continuation in
-      DispatchQueue.global().async { continuation.resume(returning: Result { try SnapshotFiles(verifying: directory) }) }
+      DispatchQueue.global().async {
+        continuation.resume(returning: Result { try SnapshotFiles(verifying: directory) })
+      }
     }
     let files: SnapshotFiles
     do { files = try verified.get() } catch { throw RestoreError(wrapping: error) }
@@ -154,7 +158,8 @@ public final class Template: Sendable {
           withUnsafeBytes(of: order) { Array($0) },
           descriptors: [sandbox.initDescriptor] + sandbox.cgroupTasks + supplied)
       } catch {
-        finish(id, .failure(RestoreError(code: .templateGone, message: "the template did not take the order: \(error)")))
+        finish(
+          id, .failure(RestoreError(code: .templateGone, message: "the template did not take the order: \(error)")))
       }
     }
     return try result.get()

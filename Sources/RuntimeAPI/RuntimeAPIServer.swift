@@ -2,7 +2,8 @@ internal import NIOCore
 internal import NIOHTTP1
 public import NIOPosix
 
-/// The Runtime API of one execution environment, on a socket that already listens in the environment's network namespace.
+/// The Runtime API of one execution environment, on a socket that already listens in the environment's network
+/// namespace.
 public final class RuntimeAPIServer: Sendable {
   private let channel: any Channel
   private let quiesce: ConnectionList

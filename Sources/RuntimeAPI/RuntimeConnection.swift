@@ -62,8 +62,10 @@ final class RuntimeConnection: ChannelInboundHandler, Sendable {
       respond(.notFound, json: #"{"errorMessage":"no such path","errorType":"InvalidPath"}"#)
       return
     }
-    let path = head.uri.dropFirst(RuntimeConnection.prefix.count).split(separator: "/", omittingEmptySubsequences: false)
-    let type = trailers?.first(name: "Lambda-Runtime-Function-Error-Type")
+    let path = head.uri.dropFirst(RuntimeConnection.prefix.count).split(
+      separator: "/", omittingEmptySubsequences: false)
+    let type =
+      trailers?.first(name: "Lambda-Runtime-Function-Error-Type")
       ?? head.headers.first(name: "Lambda-Runtime-Function-Error-Type")
     switch (head.method, path.count, path.first, path.last) {
     case (.GET, 2, "invocation", "next"): session.next(self)
@@ -89,7 +91,8 @@ final class RuntimeConnection: ChannelInboundHandler, Sendable {
 
   private func errorBody(_ trailers: HTTPHeaders?, _ type: String) -> ByteBuffer {
     let encoded = trailers?.first(name: "Lambda-Runtime-Function-Error-Body") ?? ""
-    return ByteBuffer(string: #"{"errorType":"\#(type)","errorMessage":"the response stream broke off","body":"\#(encoded)"}"#)
+    return ByteBuffer(
+      string: #"{"errorType":"\#(type)","errorMessage":"the response stream broke off","body":"\#(encoded)"}"#)
   }
 
   // MARK: Answers, from any thread
@@ -132,13 +135,14 @@ final class RuntimeConnection: ChannelInboundHandler, Sendable {
 
   private func respond(_ status: HTTPResponseStatus, json: String) {
     let body = ByteBuffer(string: json)
-    write(status, HTTPHeaders([("Content-Type", "application/json"), ("Content-Length", "\(body.readableBytes)")]), body)
+    write(
+      status, HTTPHeaders([("Content-Type", "application/json"), ("Content-Length", "\(body.readableBytes)")]), body)
   }
 
   private func write(_ status: HTTPResponseStatus, _ headers: HTTPHeaders, _ body: ByteBuffer) {
-    channel.write(HTTPServerResponsePart.head(HTTPResponseHead(version: .http1_1, status: status, headers: headers)), promise: nil)
+    channel.write(
+      HTTPServerResponsePart.head(HTTPResponseHead(version: .http1_1, status: status, headers: headers)), promise: nil)
     if body.readableBytes > 0 { channel.write(HTTPServerResponsePart.body(.byteBuffer(body)), promise: nil) }
     channel.writeAndFlush(HTTPServerResponsePart.end(nil), promise: nil)
   }
 }
-

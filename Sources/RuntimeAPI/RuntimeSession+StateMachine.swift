@@ -1,7 +1,9 @@
 extension RuntimeSession {
-  /// What an execution environment's runtime has said and what it may say next. Events in, actions out; no input or output of its own.
+  /// What an execution environment's runtime has said and what it may say next. Events in, actions out; no input or
+  /// output of its own.
   ///
-  /// `Waiter` is whoever waits for the answer to `invocation/next` or `restore/next`: a connection, or in tests a number.
+  /// `Waiter` is whoever waits for the answer to `invocation/next` or `restore/next`: a connection, or in tests a
+  /// number.
   struct StateMachine<Waiter: Sendable>: Sendable {
     private enum State: Sendable {
       /// The runtime has said nothing yet.

@@ -30,7 +30,8 @@ public struct InvocationEvent: Sendable {
   }
 }
 
-/// An error that a runtime reported: the body as it came, and the type of the header `Lambda-Runtime-Function-Error-Type`.
+/// An error that a runtime reported: the body as it came, and the type of the header
+/// `Lambda-Runtime-Function-Error-Type`.
 public struct RuntimeError: Sendable, Equatable {
   /// The error object, JSON.
   public var body: ByteBuffer
@@ -78,7 +79,8 @@ public enum InvocationOutcome: Sendable {
   case ended
 }
 
-/// The conversation with the runtime of one execution environment. Connections feed it; the fleet awaits what comes of it.
+/// The conversation with the runtime of one execution environment. Connections feed it; the fleet awaits what comes
+/// of it.
 public final class RuntimeSession: Sendable {
   /// A connection that waits for an answer.
   struct Waiter: Sendable {
@@ -105,7 +107,8 @@ public final class RuntimeSession: Sendable {
     protected = NIOLockedValueBox(Protected(machine: StateMachine(restored: false, snapStart: snapStart)))
   }
 
-  /// A session with a restored runtime: it was frozen while it waited for the answer to `restore/next`, and will wait for it on the connection
+  /// A session with a restored runtime: it was frozen while it waited for the answer to `restore/next`, and will
+  /// wait for it on the connection
   /// with this port on its side, without asking again. The answer is given as soon as that connection is there.
   public init(restoredOnPort port: UInt16) {
     protected = NIOLockedValueBox(
@@ -159,13 +162,17 @@ public final class RuntimeSession: Sendable {
   // MARK: The connections' side
 
   func next(_ connection: RuntimeConnection) {
-    perform { $0.machine.next(Waiter(connection: connection, localPort: connection.remotePort)) } refused: {
+    perform {
+      $0.machine.next(Waiter(connection: connection, localPort: connection.remotePort))
+    } refused: {
       connection.refuse($0)
     }
   }
 
   func restoreNext(_ connection: RuntimeConnection) {
-    perform { $0.machine.restoreNext(Waiter(connection: connection, localPort: connection.remotePort)) } refused: {
+    perform {
+      $0.machine.restoreNext(Waiter(connection: connection, localPort: connection.remotePort))
+    } refused: {
       connection.refuse($0)
     }
   }
@@ -181,11 +188,23 @@ public final class RuntimeSession: Sendable {
   }
 
   func initError(_ error: RuntimeError, _ connection: RuntimeConnection) {
-    perform { $0.machine.initError(error) } refused: { connection.refuse($0) } accepted: { connection.accept() }
+    perform {
+      $0.machine.initError(error)
+    } refused: {
+      connection.refuse($0)
+    } accepted: {
+      connection.accept()
+    }
   }
 
   func restoreError(_ error: RuntimeError, _ connection: RuntimeConnection) {
-    perform { $0.machine.restoreError(error) } refused: { connection.refuse($0) } accepted: { connection.accept() }
+    perform {
+      $0.machine.restoreError(error)
+    } refused: {
+      connection.refuse($0)
+    } accepted: {
+      connection.accept()
+    }
   }
 
   /// A connection was made; the restored process's own gets the answer it waits for.
@@ -252,7 +271,8 @@ enum RuntimeRefusal: Sendable {
   case tooLarge(Int)
 }
 
-/// A value that is there once and awaited at most once, in any order. Whoever changes it runs what is returned outside the lock.
+/// A value that is there once and awaited at most once, in any order. Whoever changes it runs what is returned
+/// outside the lock.
 private struct Promise<Value: Sendable>: Sendable {
   private enum State: Sendable {
     case open

@@ -4,7 +4,8 @@ public import Logging
 internal import Subprocess
 public import SystemPackage
 
-/// The runtimes of this host: finds interpreters, installs what makes them Lambda runtimes, and keeps it in the data directory.
+/// The runtimes of this host: finds interpreters, installs what makes them Lambda runtimes, and keeps it in the
+/// data directory.
 public actor RuntimeLibrary {
   /// What is known of one runtime.
   public struct Status: Sendable {
@@ -137,7 +138,7 @@ public actor RuntimeLibrary {
   /// Named after what is in it: another pin is another directory.
   private func target(_ definition: RuntimeDefinition) -> FilePath {
     let pins = definition.packages.map { $0.replacing("==", with: "-") }.joined(separator: "_")
-    return directory.appending("\(definition.identifier)_\(pins)")
+    return directory.appending("\(definition.identifier)_\(pins)_\(PythonSupport.version)")
   }
 
   private func install(_ definition: RuntimeDefinition, _ interpreter: Interpreter) async throws(RuntimeBundleError) {
@@ -158,13 +159,25 @@ public actor RuntimeLibrary {
       }
     } catch { throw fail("\(error)") }
     logger.info("installing \(definition.packages.joined(separator: ", ")) for \(definition.identifier)")
+    let support = staging.appending("sitecustomize.py")
     let steps = [
       ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--target", staging.string]
         + definition.packages,
       // Inside everything is read-only: compiled now or never.
       ["-m", "compileall", "-q", "-j", "0", staging.string],
     ]
-    for step in steps {
+    for (number, step) in steps.enumerated() {
+      if number == 1 {
+        do {
+          let file = try FileDescriptor.open(
+            support, .writeOnly, options: [.create, .truncate, .closeOnExec],
+            permissions: [.ownerReadWrite, .groupRead, .otherRead])
+          _ = try file.closeAfter { try file.writeAll(Array(PythonSupport.sitecustomize.utf8)) }
+        } catch {
+          try? DirectoryCopy.remove(staging.string)
+          throw fail("\(support): \(error)")
+        }
+      }
       if case .failure(let error) = await run(interpreter.path, step) {
         try? DirectoryCopy.remove(staging.string)
         throw fail(error.message)
@@ -189,6 +202,9 @@ public actor RuntimeLibrary {
         // The function's own packages come before the runtime's, as on AWS.
         "PYTHONPATH": "/var/task:/opt/python/lib/python\(definition.version)/site-packages:/opt/python:/var/runtime",
         "PYTHONUNBUFFERED": "1",
+        // BLAS threads sleep when there is no work instead of spinning for milliseconds, which costs a whole CPU in
+        // every environment.
+        "OPENBLAS_THREAD_TIMEOUT": "4",
         "AWS_EXECUTION_ENV": "AWS_Lambda_\(definition.identifier)",
       ])
   }

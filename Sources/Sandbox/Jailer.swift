@@ -85,7 +85,8 @@ public final class Jailer: Sendable {
       }
     }
     guard let first = await greetings.first(where: { _ in true }), let hello = first else {
-      throw SandboxError("the jailer \(executable) ended at once; is it built for this machine, and does this run as root?")
+      throw SandboxError(
+        "the jailer \(executable) ended at once; is it built for this machine, and does this run as root?")
     }
     let fixed = hello.withUnsafeBytes { $0.loadUnaligned(as: jailer_answer.self) }
     let text = text(behind: MemoryLayout<jailer_answer>.size, in: hello)
@@ -136,8 +137,10 @@ public final class Jailer: Sendable {
     return sandbox
   }
 
-  /// Starts `executable` (a static program) as root in a new mount namespace that looks like a sandbox's with this specification, but in the
-  /// jailer's own pid namespace, with `descriptors` as its descriptors 0, 1, 2... Answers its process id. It is killed when the jailer ends.
+  /// Starts `executable` (a static program) as root in a new mount namespace that looks like a sandbox's with this
+  /// specification, but in the
+  /// jailer's own pid namespace, with `descriptors` as its descriptors 0, 1, 2... Answers its process id. It is
+  /// killed when the jailer ends.
   public func startTemplate(
     executable: FilePath, specification: SandboxSpecification, descriptors: [FileDescriptor]
   ) async throws -> Int32 {
@@ -334,7 +337,8 @@ public final class Jailer: Sendable {
     let fixed = jailer_sandbox(
       header: jailer_header(type: type, request: number),
       temporary_bytes: UInt64(specification.temporaryBytes), memory_bytes: UInt64(specification.memoryBytes),
-      maximum_tasks: UInt32(specification.maximumTasks), unused: 0, user: specification.userID, port: specification.runtimeAPIPort, mount_count: UInt16(specification.mounts.count))
+      maximum_tasks: UInt32(specification.maximumTasks), unused: 0, user: specification.userID,
+      port: specification.runtimeAPIPort, mount_count: UInt16(specification.mounts.count))
     return message(
       fixed,
       [specification.temporarySeed?.string ?? ""]

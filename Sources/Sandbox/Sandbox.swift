@@ -23,9 +23,11 @@ public struct SandboxUsage: Sendable, Hashable {
   public var outOfMemoryKills: Int
 }
 
-/// One blank sandbox: a pid 1 that waits in its own pid, mount, network, IPC and UTS namespaces, with a Runtime API socket that already listens.
+/// One blank sandbox: a pid 1 that waits in its own pid, mount, network, IPC and UTS namespaces, with a Runtime API
+/// socket that already listens.
 ///
-/// It is used once: `start` runs a program in it, or `Template.restore` brings a snapshot back in it. `terminate` ends everything inside.
+/// It is used once: `start` runs a program in it, or `Template.restore` brings a snapshot back in it. `terminate`
+/// ends everything inside.
 public final class Sandbox: Sendable {
   /// Unique within this daemon.
   public let id: UInt64
@@ -35,13 +37,16 @@ public final class Sandbox: Sendable {
   public let initProcessID: Int32
   /// A pidfd of pid 1: `setns(2)` takes it to enter the namespaces. Owned by the sandbox.
   public let initDescriptor: FileDescriptor
-  /// The Runtime API's listening socket (127.0.0.1:9001 inside). Owned by the sandbox; a server duplicates it (`dup`) before it takes it over.
+  /// The Runtime API's listening socket (127.0.0.1:9001 inside). Owned by the sandbox; a server duplicates it
+  /// (`dup`) before it takes it over.
   public let listener: FileDescriptor
-  /// The client's end of a TCP connection made inside to that socket: what a restored process gets in place of the connection it waited on. Owned by the sandbox.
+  /// The client's end of a TCP connection made inside to that socket: what a restored process gets in place of the
+  /// connection it waited on. Owned by the sandbox.
   public let connection: FileDescriptor
   /// The local port of `connection`: by it the Runtime API server knows which accepted connection this is.
   public let connectionPort: UInt16
-  /// The reading end (non-blocking) of the pipe that is standard output and standard error inside. Owned by the sandbox.
+  /// The reading end (non-blocking) of the pipe that is standard output and standard error inside. Owned by the
+  /// sandbox.
   public let output: FileDescriptor
   /// The writing end of that pipe. Owned by the sandbox.
   public let outputWriter: FileDescriptor
@@ -80,13 +85,15 @@ public final class Sandbox: Sendable {
 
   deinit { closeDescriptors() }
 
-  /// Starts the sandbox's first program as its unprivileged user, standard output and error into `output`, and answers its process id as this daemon sees it.
+  /// Starts the sandbox's first program as its unprivileged user, standard output and error into `output`, and
+  /// answers its process id as this daemon sees it.
   public func start(arguments: [String], environment: [String], workingDirectory: FilePath) async throws -> Int32 {
     try await jailer.start(
       sandbox: id, arguments: arguments, environment: environment, workingDirectory: workingDirectory)
   }
 
-  /// Tells the sandbox that a process (a restored one) belongs to it, so that its end is reported through `waitForExit`.
+  /// Tells the sandbox that a process (a restored one) belongs to it, so that its end is reported through
+  /// `waitForExit`.
   public func adopt(processID: Int32) {
     jailer.adopt(processID, by: self)
   }
@@ -140,7 +147,8 @@ public final class Sandbox: Sendable {
     return String(decoding: buffer[..<count], as: UTF8.self)
   }
 
-  /// Kills everything inside and waits until nothing is left: processes, mounts, cgroups, descriptors. May be called again.
+  /// Kills everything inside and waits until nothing is left: processes, mounts, cgroups, descriptors. May be
+  /// called again.
   public func terminate() async {
     await jailer.terminate(sandbox: id)
     ended(status: 9)
@@ -153,7 +161,9 @@ public final class Sandbox: Sendable {
       return state.isOpen
     }
     guard close else { return }
-    for descriptor in [initDescriptor, listener, connection, output, outputWriter] + cgroupTasks + measures + [quota].compactMap({ $0 }) {
+    for descriptor in [initDescriptor, listener, connection, output, outputWriter] + cgroupTasks + measures
+      + [quota].compactMap({ $0 })
+    {
       try? descriptor.close()
     }
   }

@@ -63,7 +63,9 @@ public actor SandboxPool {
   private func touch(_ specification: SandboxSpecification) {
     uses += 1
     shelves[specification, default: Shelf(target: target, lastUse: 0)].lastUse = uses
-    guard shelves.count > capacity, let oldest = shelves.min(by: { $0.value.lastUse < $1.value.lastUse }) else { return }
+    guard shelves.count > capacity, let oldest = shelves.min(by: { $0.value.lastUse < $1.value.lastUse }) else {
+      return
+    }
     shelves[oldest.key] = nil
     Task { for sandbox in oldest.value.ready { await sandbox.terminate() } }
   }

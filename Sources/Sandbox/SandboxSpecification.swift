@@ -1,6 +1,7 @@
 public import SystemPackage
 
-/// What a blank sandbox is made of. Two sandboxes with equal specifications are interchangeable, which is what the pool relies on.
+/// What a blank sandbox is made of. Two sandboxes with equal specifications are interchangeable, which is what the
+/// pool relies on.
 public struct SandboxSpecification: Sendable, Hashable {
   /// A host directory or file shown read-only inside.
   public struct Mount: Sendable, Hashable {

@@ -32,7 +32,8 @@ struct BinaryWriter {
   }
 }
 
-/// Reads little-endian values from bytes that nobody has vouched for: every length is checked against what is left before anything is allocated.
+/// Reads little-endian values from bytes that nobody has vouched for: every length is checked against what is left
+/// before anything is allocated.
 struct BinaryReader {
   private let bytes: [UInt8]
   private(set) var position = 0
@@ -106,7 +107,6 @@ struct BinaryReader {
     return result
   }
 }
-
 
 /// A value with a place in the manifest's bytes.
 protocol BinaryCodable {

@@ -1,4 +1,5 @@
-/// An open descriptor of a process. Descriptors with the same ``description`` share one open file description, as after `dup(2)`.
+/// An open descriptor of a process. Descriptors with the same ``description`` share one open file description, as
+/// after `dup(2)`.
 public struct Descriptor: Sendable, Equatable {
   /// What it refers to.
   public enum Kind: Sendable, Equatable {
@@ -12,7 +13,8 @@ public struct Descriptor: Sendable, Equatable {
     case event(count: UInt64, semaphore: Bool)
     /// An epoll set.
     case epoll([EpollEntry])
-    /// One end of a unix socket pair: own and other end's identity (0: the other end is closed), SOCK_ type, and the bytes that wait to be read from it.
+    /// One end of a unix socket pair: own and other end's identity (0: the other end is closed), SOCK_ type, and
+    /// the bytes that wait to be read from it.
     case socketPair(socket: UInt64, peer: UInt64, type: UInt32, waiting: [UInt8])
     /// A TCP connection to somewhere: comes back closed by the other end.
     case closedConnection

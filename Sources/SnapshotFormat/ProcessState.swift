@@ -64,7 +64,8 @@ public struct ProcessState: Sendable, Equatable {
 
 /// `struct prctl_mm_map` of linux/prctl.h: addresses that /proc and `brk(2)` go by.
 public struct AddressLayout: Sendable, Equatable {
-  /// start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end: eleven words.
+  /// start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start,
+  /// env_end: eleven words.
   public var words: [UInt64]
 
   /// The eleven words in the kernel's order.

@@ -78,7 +78,8 @@ extension SnapshotManifest {
       }
       var next = mapping.start
       for extent in mapping.extents {
-        guard extent.start >= next, extent.start < mapping.end, extent.start % page == 0, extent.length % page == 0, extent.length > 0,
+        guard extent.start >= next, extent.start < mapping.end, extent.start % page == 0, extent.length % page == 0,
+          extent.length > 0,
           extent.length <= mapping.end - extent.start, extent.imageOffset % page == 0,
           extent.imageOffset <= imageBytes, extent.length <= imageBytes - extent.imageOffset
         else { try fail("an extent of mapping \(hexadecimal(mapping.start)) is out of bounds") }

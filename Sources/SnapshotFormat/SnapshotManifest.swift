@@ -1,4 +1,5 @@
-/// What a snapshot is, apart from the bytes of its memory: pure values, which can be printed, compared and compiled to a restore program.
+/// What a snapshot is, apart from the bytes of its memory: pure values, which can be printed, compared and compiled
+/// to a restore program.
 ///
 /// On disk it is the file `manifest` (see ``encode()``) beside the file `image`, whose length and SHA-256 it holds.
 public struct SnapshotManifest: Sendable, Equatable {

@@ -75,10 +75,14 @@ public struct Registers: Sendable, Equatable {
 
   /// The registers with an interrupted system call made ready to be called again.
   ///
-  /// What the kernel does itself when a stopped thread goes on (arch_do_signal_or_restart in arch/x86/kernel/signal.c): -ERESTARTSYS (512),
-  /// -ERESTARTNOINTR (513) and -ERESTARTNOHAND (514) call again; -ERESTART_RESTARTBLOCK (516) cannot be continued in another process, so the
-  /// call begins again with its full relative timeout. epoll_wait (232), epoll_pwait (281) and epoll_pwait2 (441) show -EINTR
-  /// when ptrace interrupts them: they are called again as well. A restart_syscall (219) has lost its call: it answers -EINTR.
+  /// What the kernel does itself when a stopped thread goes on (arch_do_signal_or_restart in
+  /// arch/x86/kernel/signal.c): -ERESTARTSYS (512),
+  /// -ERESTARTNOINTR (513) and -ERESTARTNOHAND (514) call again; -ERESTART_RESTARTBLOCK (516) cannot be continued
+  /// in another process, so the
+  /// call begins again with its full relative timeout. epoll_wait (232), epoll_pwait (281) and epoll_pwait2 (441)
+  /// show -EINTR
+  /// when ptrace interrupts them: they are called again as well. A restart_syscall (219) has lost its call: it
+  /// answers -EINTR.
   public var restartingInterruptedCall: Registers {
     guard Int64(bitPattern: self[.origRax]) >= 0 else { return self }
     var result = self

@@ -30,7 +30,8 @@ public struct DataDirectory: Sendable {
         atPath: self.path.string, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
     } catch {
       throw StartError(
-        "the data directory \(self.path) cannot be made (\(error.localizedDescription)); choose another with --data-dir")
+        "the data directory \(self.path) cannot be made (\(error.localizedDescription)); choose another with --data-dir"
+      )
     }
   }
 

@@ -24,7 +24,8 @@ public enum Doctor {
   /// Looks at everything.
   public static func examine(_ data: DataDirectory, _ configuration: ServerConfiguration) async -> [Finding] {
     var findings: [Finding] = []
-    func add(_ subject: String, _ good: Bool, _ detail: String, _ remedy: String, _ verdict: Finding.Verdict = .missing) {
+    func add(_ subject: String, _ good: Bool, _ detail: String, _ remedy: String, _ verdict: Finding.Verdict = .missing)
+    {
       findings.append(
         Finding(subject: subject, verdict: good ? .good : verdict, detail: detail, remedy: good ? nil : remedy))
     }
@@ -36,12 +37,18 @@ public enum Doctor {
     let status = try? ProcessFields(path: "/proc/self/status")
     let effective = status?.number("CapEff", radix: 16) ?? 0
     // linux/capability.h
-    for (number, name) in [(21, "CAP_SYS_ADMIN"), (19, "CAP_SYS_PTRACE"), (12, "CAP_NET_ADMIN"), (40, "CAP_CHECKPOINT_RESTORE")] {
-      add(name, effective & 1 << UInt64(number) != 0, "", "this process lacks the capability: run outside of containers that drop it")
+    for (number, name) in [
+      (21, "CAP_SYS_ADMIN"), (19, "CAP_SYS_PTRACE"), (12, "CAP_NET_ADMIN"), (40, "CAP_CHECKPOINT_RESTORE"),
+    ] {
+      add(
+        name, effective & 1 << UInt64(number) != 0, "",
+        "this process lacks the capability: run outside of containers that drop it")
     }
     for namespace in ["pid", "mnt", "net", "ipc", "uts", "time"] {
       let exists = FileManager.default.fileExists(atPath: "/proc/self/ns/\(namespace)")
-      add("\(namespace) namespaces", exists, "", "the kernel was built without them", namespace == "time" ? .warning : .missing)
+      add(
+        "\(namespace) namespaces", exists, "", "the kernel was built without them",
+        namespace == "time" ? .warning : .missing)
     }
     let controllers = (try? ProcessFiles.text("/sys/fs/cgroup/cgroup.controllers")) ?? ""
     if controllers.contains("memory") {
@@ -66,7 +73,9 @@ public enum Doctor {
     let library = RuntimeLibrary(
       directory: data.runtimes, interpreters: configuration.interpreters, logger: .init(label: "doctor"))
     for runtime in await library.list() {
-      let found = runtime.interpreter.map { "\($0)\(runtime.isInstalled ? ", installed" : ", to be installed at first need")" }
+      let found = runtime.interpreter.map {
+        "\($0)\(runtime.isInstalled ? ", installed" : ", to be installed at first need")"
+      }
       add(
         runtime.identifier, runtime.interpreter != nil, found ?? "",
         "install it (`pyenv install \(runtime.identifier.dropFirst(6))`), or name one with --python \(runtime.identifier)=PATH",

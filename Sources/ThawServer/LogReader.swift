@@ -4,7 +4,8 @@ internal import SystemPackage
 /// Reads the logs of a function, also while they grow.
 public enum LogReader {
   /// Prints the lines of all versions of a function, by time; with `follow` it goes on until it is ended.
-  public static func read(_ data: DataDirectory, function: String, follow: Bool, _ print: (String) -> Void) async throws {
+  public static func read(_ data: DataDirectory, function: String, follow: Bool, _ print: (String) -> Void) async throws
+  {
     let directory = data.logs.appending(function)
     func files() -> [String] {
       ((try? FileManager.default.contentsOfDirectory(atPath: directory.string)) ?? []).sorted()

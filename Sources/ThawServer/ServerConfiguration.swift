@@ -42,7 +42,8 @@ public struct ServerConfiguration: Sendable {
       return place.appending(name)
     }
     throw StartError(
-      "\(name) is missing beside \(places.last?.appending("thaw").string ?? "thaw"); build it with `make build`, or name its directory in THAW_LIBEXEC")
+      "\(name) is missing beside \(places.last?.appending("thaw").string ?? "thaw"); build it with `make build`, or name its directory in THAW_LIBEXEC"
+    )
   }
 
   /// Host and port of ``listen``.

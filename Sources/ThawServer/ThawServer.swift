@@ -61,7 +61,8 @@ public enum ThawServer {
       concurrencyLimit: configuration.concurrencyLimit, logger: logger
     ) { await StatusReport(fleet: fleet, catalog: catalog).encoded() }
     jailer.onLoss {
-      // Without the jailer nothing works, and everything it made is gone: better to be started anew by whoever watches over us.
+      // Without the jailer nothing works, and everything it made is gone: better to be started anew by whoever
+      // watches over us.
       FileHandle.standardError.write(Data("thaw: the jailer ended; stopping\n".utf8))
       exit(1)
     }
@@ -80,7 +81,9 @@ public enum ThawServer {
     let group = ServiceGroup(
       configuration: ServiceGroupConfiguration(
         services: [
-          .init(service: FleetService(fleet: fleet, lifecycle: lifecycle), successTerminationBehavior: .gracefullyShutdownGroup),
+          .init(
+            service: FleetService(fleet: fleet, lifecycle: lifecycle),
+            successTerminationBehavior: .gracefullyShutdownGroup),
           .init(service: application, successTerminationBehavior: .gracefullyShutdownGroup),
         ], gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet))
     do {
@@ -89,7 +92,8 @@ public enum ThawServer {
       await lifecycle.shutdown()
       await fleet.shutdown(grace: .zero)
       await jailer.shutdown()
-      throw StartError("cannot serve on \(configuration.listen): \(error); is the port taken? Choose another with --listen")
+      throw StartError(
+        "cannot serve on \(configuration.listen): \(error); is the port taken? Choose another with --listen")
     }
     await jailer.shutdown()
   }

@@ -16,7 +16,9 @@ struct Thaw: AsyncParsableCommand {
 
 /// The option that most commands have.
 struct DataDirectoryOption: ParsableArguments {
-  @Option(help: "Where functions, snapshots, runtimes and logs are kept (default: $XDG_DATA_HOME/thaw or ~/.local/share/thaw).")
+  @Option(
+    help:
+      "Where functions, snapshots, runtimes and logs are kept (default: $XDG_DATA_HOME/thaw or ~/.local/share/thaw).")
   var dataDir: String?
 
   func open() throws -> DataDirectory { try DataDirectory(dataDir) }

@@ -12,9 +12,11 @@ import Testing
 
   private func version(_ name: String, code: String = "a", snapStart: Bool = false) -> FunctionVersion {
     FunctionVersion(
-      name: name, functionID: UUID().uuidString, runtime: "python3.12", handler: "app.handler", role: "r", description: "",
+      name: name, functionID: UUID().uuidString, runtime: "python3.12", handler: "app.handler", role: "r",
+      description: "",
       timeout: 3, memorySize: 128, ephemeralStorage: 512, environment: [:], architecture: "x86_64",
-      tracingMode: "PassThrough", tags: [:], code: StoredCode(sha256: code, id: code, size: 1), appliesSnapStart: snapStart)
+      tracingMode: "PassThrough", tags: [:], code: StoredCode(sha256: code, id: code, size: 1),
+      appliesSnapStart: snapStart)
   }
 
   private func settle(_ catalog: Catalog, _ version: FunctionVersion) throws {
@@ -100,13 +102,15 @@ import Testing
     func header(_ signature: [UInt8], _ middle: [UInt8]) -> [UInt8] { signature + middle }
     let common: [UInt8] = [0, 0, 0, 0, 0, 0, 0x21, 0] + checksum + [2, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0]
     let local = header([0x50, 0x4b, 3, 4], [10, 0]) + common + name + content
-    let central = header([0x50, 0x4b, 1, 2], [10, 3, 10, 0]) + common + [0, 0, 0, 0, 0, 0, 0, 0, 0xa4, 0x81, 0, 0, 0, 0] + name
+    let central =
+      header([0x50, 0x4b, 1, 2], [10, 3, 10, 0]) + common + [0, 0, 0, 0, 0, 0, 0, 0, 0xa4, 0x81, 0, 0, 0, 0] + name
     let end: [UInt8] =
       [0x50, 0x4b, 5, 6, 0, 0, 0, 0, 1, 0, 1, 0, UInt8(central.count), 0, 0, 0, UInt8(local.count), 0, 0, 0, 0, 0]
     let zip = local + central + end
     let code = try store.store(zip)
     #expect(try store.store(zip) == code)
-    #expect(FileManager.default.contents(atPath: store.directory(of: code.id).appending("a.py").string) == Data(content))
+    #expect(
+      FileManager.default.contents(atPath: store.directory(of: code.id).appending("a.py").string) == Data(content))
     try store.collect(keeping: [])
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.string).isEmpty)
   }

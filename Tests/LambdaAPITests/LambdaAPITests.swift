@@ -20,7 +20,8 @@ final class FakeHost: FunctionHost {
 
   func prepareRuntime(_ runtime: String) async throws(FleetError) {}
   func prepare(_ function: FunctionSpecification) async throws(FleetError) { if let failure { throw failure } }
-  func invoke(_ function: FunctionSpecification, _ invocation: Invocation) async throws(FleetError) -> InvocationResult {
+  func invoke(_ function: FunctionSpecification, _ invocation: Invocation) async throws(FleetError) -> InvocationResult
+  {
     if function.environment["FAIL"] != nil, let failure { throw failure }
     return InvocationResult(payload: invocation.payload, functionError: nil, logTail: Array("the log".utf8))
   }
@@ -31,7 +32,8 @@ final class FakeHost: FunctionHost {
   static let credentials = Credentials(
     accessKeyID: "AKIAIOSFODNN7EXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 
-  /// Runs `body` against an API in memory; unsigned requests are signed by the client here when they have neither body nor query.
+  /// Runs `body` against an API in memory; unsigned requests are signed by the client here when they have neither
+  /// body nor query.
   private func withAPI(
     _ host: FakeHost = FakeHost(), _ body: @escaping @Sendable (any TestClientProtocol, Catalog) async throws -> Void
   ) async throws {
@@ -76,9 +78,12 @@ final class FakeHost: FunctionHost {
         #expect(response.status == .ok, "\(String(buffer: response.body))")
       }
       try await client.execute(uri: path, method: .get, headers: self.signed("POST", path)) { response in
-        #expect(response.status.code == 403 && self.type(response) == "InvalidSignatureException", "signed for another method")
+        #expect(
+          response.status.code == 403 && self.type(response) == "InvalidSignatureException", "signed for another method"
+        )
       }
-      try await client.execute(uri: path, method: .get, headers: self.signed("GET", path, secret: "wrong")) { response in
+      try await client.execute(uri: path, method: .get, headers: self.signed("GET", path, secret: "wrong")) {
+        response in
         #expect(self.type(response) == "InvalidSignatureException")
       }
       for offset in [-400.0, 400.0] {
@@ -97,11 +102,16 @@ final class FakeHost: FunctionHost {
         ("/2015-03-31/functions/none", 404, "ResourceNotFoundException"),
         ("/2015-03-31/functions/none/versions", 404, "ResourceNotFoundException"),
         ("/2015-03-31/functions/bad%20name", 400, "ValidationException"),
-        ("/2015-03-31/functions/arn%3Aaws%3Alambda%3Aeu-west-1%3A000000000000%3Afunction%3Ax", 403, "AccessDeniedException"),
+        (
+          "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aeu-west-1%3A000000000000%3Afunction%3Ax", 403,
+          "AccessDeniedException"
+        ),
         ("/2020-01-01/other", 404, "UnknownOperationException"),
       ] {
         try await client.execute(uri: path, method: .get, headers: self.signed("GET", path)) { response in
-          #expect(Int(response.status.code) == status && self.type(response) == kind, "\(path): \(String(buffer: response.body))")
+          #expect(
+            Int(response.status.code) == status && self.type(response) == kind,
+            "\(path): \(String(buffer: response.body))")
         }
       }
     }
@@ -116,7 +126,8 @@ final class FakeHost: FunctionHost {
       let created = try catalog.create(version)
       try catalog.setProgress(of: created) { $0.state = .active }
       for name in [
-        "f", "f%3A$LATEST", "000000000000%3Afunction%3Af", "arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Af",
+        "f", "f%3A$LATEST", "000000000000%3Afunction%3Af",
+        "arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Af",
         "arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Af%3A$LATEST",
       ] {
         let path = "/2015-03-31/functions/\(name)/configuration"

@@ -54,7 +54,8 @@ import Testing
       requestID: "r", version: "1", duration: .microseconds(1234), memoryMegabytes: 128, usedMegabytes: 40)
     #expect(
       report.report
-        == "REPORT RequestId: r\tDuration: 1.23 ms\tBilled Duration: 2 ms\tMemory Size: 128 MB\tMax Memory Used: 40 MB\t")
+        == "REPORT RequestId: r\tDuration: 1.23 ms\tBilled Duration: 2 ms\tMemory Size: 128 MB\tMax Memory Used: 40 MB\t"
+    )
     report.restore = (.milliseconds(5), .microseconds(4100))
     #expect(report.report.contains("Restore Duration: 5.00 ms\tBilled Restore Duration: 5 ms"))
     report.restore = nil

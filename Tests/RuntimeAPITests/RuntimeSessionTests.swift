@@ -56,10 +56,13 @@ import Testing
         return #expect(Bool(false), "no response")
       }
       #expect(String(buffer: body) == "1")
-      guard case .failed(let error) = await session.invoke(event("two")) else { return #expect(Bool(false), "no error") }
+      guard case .failed(let error) = await session.invoke(event("two")) else {
+        return #expect(Bool(false), "no error")
+      }
       #expect(error.type == "E")
       let (first, _) = try await runtime
-      #expect(first.contains("Lambda-Runtime-Aws-Request-Id: one") && first.contains("Lambda-Runtime-Deadline-Ms: 12345"))
+      #expect(
+        first.contains("Lambda-Runtime-Aws-Request-Id: one") && first.contains("Lambda-Runtime-Deadline-Ms: 12345"))
       #expect(first.hasSuffix(#"{"a":1}"#))
     }
   }
@@ -100,7 +103,8 @@ import Testing
     }
   }
 
-  /// A restored process waits for an answer to what it asked before it was frozen: it gets it unasked, on its own connection only.
+  /// A restored process waits for an answer to what it asked before it was frozen: it gets it unasked, on its own
+  /// connection only.
   @Test func restoredConnectionIsAnsweredUnasked() async throws {
     let listener = try Client.Pending()
     let session = RuntimeSession(restoredOnPort: listener.localPort)
@@ -209,14 +213,17 @@ final class Client: Sendable {
   func post(_ path: String, _ body: String, header: String? = nil) throws -> String {
     let extra = header.map { "\($0)\r\n" } ?? ""
     return try send(
-      "POST /2018-06-01/runtime/\(path) HTTP/1.1\r\nHost: x\r\n\(extra)Content-Length: \(body.utf8.count)\r\n\r\n\(body)")
+      "POST /2018-06-01/runtime/\(path) HTTP/1.1\r\nHost: x\r\n\(extra)Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
+    )
   }
 
   private func send(_ text: String) throws -> String {
     let bytes = Array(text.utf8)
     var done = 0
     while done < bytes.count {
-      let count = bytes.withUnsafeBytes { Glibc.send(socket, $0.baseAddress.map { $0 + done }, bytes.count - done, Int32(MSG_NOSIGNAL)) }
+      let count = bytes.withUnsafeBytes {
+        Glibc.send(socket, $0.baseAddress.map { $0 + done }, bytes.count - done, Int32(MSG_NOSIGNAL))
+      }
       guard count > 0 else { throw ClientError() }
       done += count
     }
@@ -233,7 +240,9 @@ final class Client: Sendable {
       bytes += buffer[..<count]
       let text = String(decoding: bytes, as: UTF8.self)
       guard let end = text.range(of: "\r\n\r\n") else { continue }
-      let lengths = text[..<end.lowerBound].split(separator: "\r\n").filter { $0.lowercased().hasPrefix("content-length:") }
+      let lengths = text[..<end.lowerBound].split(separator: "\r\n").filter {
+        $0.lowercased().hasPrefix("content-length:")
+      }
       let length = lengths.first.flatMap { Int($0.split(separator: " ").last ?? "") } ?? 0
       if text[end.upperBound...].utf8.count >= length { return text }
     }

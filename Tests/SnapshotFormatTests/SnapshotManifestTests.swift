@@ -5,7 +5,8 @@ import Testing
 func sample() -> SnapshotManifest {
   let registers = Registers(words: (0..<27).map { UInt64($0) &* 0x0101_0101 })
   let thread = ThreadState(
-    threadID: 2, registers: registers, vectorState: [UInt8](repeating: 7, count: 2440), signalMask: 0x8000_0000_0000_0001,
+    threadID: 2, registers: registers, vectorState: [UInt8](repeating: 7, count: 2440),
+    signalMask: 0x8000_0000_0000_0001,
     restartableSequence: RestartableSequence(address: 0x7000, size: 32, signature: 0x5305_3053), robustList: 0x7100,
     clearThreadID: 0x7200, alternateStack: [0, 2, 0], name: Array("python3".utf8))
   var second = thread
@@ -16,7 +17,8 @@ func sample() -> SnapshotManifest {
       kernelRelease: "6.18.0", vectorFeatures: 0xe7, vdsoDigest: [UInt8](repeating: 1, count: 32),
       files: [Compatibility.File(path: "/usr/lib/ä.so", size: 12345, modified: -5)]),
     process: ProcessState(
-      processID: 2, leadsSession: true, executable: "/usr/bin/python3", layout: AddressLayout(words: (0..<11).map { $0 }),
+      processID: 2, leadsSession: true, executable: "/usr/bin/python3",
+      layout: AddressLayout(words: (0..<11).map { $0 }),
       auxiliaryVector: [1, 2, 3], vdso: VirtualLibrary(start: 0x7fff_0000, lengths: [16384, 8192, 8192]),
       mappings: [
         Mapping(
@@ -34,7 +36,8 @@ func sample() -> SnapshotManifest {
         userIDs: [993, 993, 993], groupIDs: [993, 993, 993], groups: [1, 2], noNewPrivileges: true, dumpable: true),
       seccompFilters: [[1, 2, 3]],
       descriptors: [
-        Descriptor(number: 0, description: 0, statusFlags: 2, closeOnExec: false, kind: .file(path: "/dev/null", offset: 0)),
+        Descriptor(
+          number: 0, description: 0, statusFlags: 2, closeOnExec: false, kind: .file(path: "/dev/null", offset: 0)),
         Descriptor(number: 1, description: 1, statusFlags: 1, closeOnExec: false, kind: .supplied(.output)),
         Descriptor(number: 2, description: 1, statusFlags: 1, closeOnExec: false, kind: .supplied(.output)),
         Descriptor(
@@ -43,7 +46,8 @@ func sample() -> SnapshotManifest {
         Descriptor(
           number: 4, description: 4, statusFlags: 1, closeOnExec: true,
           kind: .pipe(pipe: 77, writes: true, waiting: [], capacity: 65536)),
-        Descriptor(number: 5, description: 5, statusFlags: 2, closeOnExec: true, kind: .event(count: 3, semaphore: true)),
+        Descriptor(
+          number: 5, description: 5, statusFlags: 2, closeOnExec: true, kind: .event(count: 3, semaphore: true)),
         Descriptor(
           number: 6, description: 6, statusFlags: 2, closeOnExec: true,
           kind: .epoll([Descriptor.EpollEntry(target: 5, events: 1, data: .max)])),
