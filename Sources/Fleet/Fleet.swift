@@ -233,7 +233,9 @@ public actor Fleet: FunctionHost {
   private func keep(_ environment: Environment) {
     busy[ObjectIdentifier(environment)] = nil
     let waiting = idle.values.reduce(0) { $0 + $1.count }
-    guard isOpen, environment.exit == nil, !discarded.contains(environment.function.revision),
+    // A timeout that fired just when the answer came has ended the session.
+    guard isOpen, environment.exit == nil, !environment.session.isEnded,
+      !discarded.contains(environment.function.revision),
       waiting < configuration.idleLimit
     else {
       // The reply does not wait for that.
@@ -432,6 +434,7 @@ public actor Fleet: FunctionHost {
         throw FleetError(
           code: .initialization(reasonCode: reasonCode(error.type)), message: RuntimeErrorText(error.body).description)
       case .ended:
+        guard isOpen else { throw FleetError.shuttingDown }
         let ended = reason(environment, limit: limit)
         let timedOut = environment.exit == nil
         throw FleetError(

@@ -6,8 +6,8 @@ final class RuntimeConnection: ChannelInboundHandler, Sendable {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
 
-  /// Responses may have 6 MB, and one more for the object around an error.
-  static let maximumResponse = 6 * 1024 * 1024
+  /// The largest response, in bytes (Lambda's limit).
+  static let maximumResponse = 6_291_556
   private static let prefix = "/2018-06-01/runtime/"
 
   private let session: RuntimeSession

@@ -135,6 +135,12 @@ extension RuntimeSession {
       return .restored(.failed(error))
     }
 
+    /// Whether nothing comes of it any more.
+    var isEnded: Bool {
+      if case .ended = state { return true }
+      return false
+    }
+
     /// The process has ended.
     mutating func ended() {
       state = .ended

@@ -131,6 +131,9 @@ public final class RuntimeSession: Sendable {
     }
   }
 
+  /// Whether it has been ended: nothing comes of it any more.
+  public var isEnded: Bool { protected.withLockedValue { $0.machine.isEnded } }
+
   /// When the runtime asked for its first event.
   public var firstNext: ContinuousClock.Instant? { protected.withLockedValue { $0.firstNext } }
 
@@ -236,7 +239,10 @@ public final class RuntimeSession: Sendable {
       switch event(&protected) {
       case .none: return []
       case .initialized(let outcome): return [protected.initialization.resolve(outcome)].compactMap { $0 }
-      case .restored(let outcome): return [protected.restore.resolve(outcome)].compactMap { $0 }
+      case .restored(let outcome):
+        // A cold start under snap-start runs its after-restore hooks as part of init.
+        guard case .failed(let error) = outcome else { return [protected.restore.resolve(outcome)].compactMap { $0 } }
+        return [protected.restore.resolve(outcome), protected.initialization.resolve(.failed(error))].compactMap { $0 }
       case .deliver(let event, let waiter, let first):
         deliver = (event, waiter)
         return started(first)

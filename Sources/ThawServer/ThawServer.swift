@@ -46,6 +46,11 @@ public enum ThawServer {
     } catch {
       throw StartError("the daemon cannot start with \(data.path): \(error)")
     }
+    // Snapshots of versions that were deleted just before a daemon was killed.
+    let known = Set(catalog.list(allVersions: true).map(\.deploymentID))
+    for entry in (try? await store.list()) ?? [] where !known.contains(entry.id) {
+      try? await store.remove(id: entry.id)
+    }
     let pool = SandboxPool(jailer: jailer, target: configuration.poolTarget, logger: logger)
     let runtimes = RuntimeLibrary(directory: data.runtimes, interpreters: configuration.interpreters, logger: logger)
     let fleet = Fleet(
@@ -112,7 +117,8 @@ private struct FleetService: Service {
         await fleet.retireIdle()
       }
     }
-    await lifecycle.shutdown()
+    // The fleet ends what the life cycle waits for; what was Pending stays so and is resumed at the next start.
     await fleet.shutdown()
+    await lifecycle.shutdown()
   }
 }
