@@ -57,7 +57,7 @@ demo: build venv
 test: lint build venv unit acceptance
 
 unit: build
-	THAW_BIN=$(BIN) swift test -c $(CONFIGURATION)
+	THAW_BIN=$(BIN) swift test
 
 acceptance: build venv
 	THAW_BIN=$(abspath $(BIN)) $(VENV)/bin/python -m pytest -q Acceptance

@@ -154,7 +154,7 @@ def measure_engine(names, rounds):
             "rounds": rounds})
     environment = {**os.environ, "THAW_ENGINE_BENCH": json.dumps(subjects)}
     output = subprocess.run(
-        ["swift", "test", "-c", "release", "--filter", "EngineMeasurement"], cwd=ROOT, env=environment, text=True,
+        ["swift", "test", "--filter", "EngineMeasurement"], cwd=ROOT, env=environment, text=True,
         capture_output=True)
     lines = [line.removeprefix("ENGINE ") for line in output.stdout.splitlines() if line.startswith("ENGINE ")]
     if len(lines) != len(names):

@@ -309,11 +309,12 @@ struct ProgramCompiler {
         number: SystemCallNumber.set_tid_address, check: RESTORE_MAY_FAIL.rawValue,
         arguments: [.value(main.clearThreadID)]))
     operations += own(main)
-    if process.credentials.dumpable {
-      operations.append(Operation(number: SystemCallNumber.prctl, arguments: [4, 1, 0, 0, 0]))  // PR_SET_DUMPABLE
-    }
     if process.threads.count > 1 {
       operations.append(Operation(number: UInt16(RESTORE_OP_WAIT_THREADS.rawValue), arguments: []))
+    }
+    // When all threads have changed their user: each change makes the process undumpable again.
+    if process.credentials.dumpable {
+      operations.append(Operation(number: SystemCallNumber.prctl, arguments: [4, 1, 0, 0, 0]))  // PR_SET_DUMPABLE
     }
     for filter in process.seccompFilters {
       let code = builder.place(words: filter)
