@@ -80,10 +80,13 @@ def measure(name, rounds, burst, warm):
         split = {}
         for number in range(rounds):
             if number % 5 == 0:  # cold starts are slow: one in five rounds
+                time.sleep(0.2)
                 begin = time.perf_counter()
                 log = invoke(client, name, {"x": 1}, Qualifier="$LATEST")[1]["Log"]
                 series["cold client"].append((time.perf_counter() - begin) * 1000)
                 series["cold"].append(field(log, "Init Duration") + field(log, "\tDuration"))
+            # The environment before is gone, and a blank sandbox waits again: a start is measured, not the end of the last one.
+            time.sleep(0.2)
             begin = time.perf_counter()
             invoke(client, name, {"x": 1}, Qualifier="1")
             series["restore client"].append((time.perf_counter() - begin) * 1000)
@@ -92,6 +95,7 @@ def measure(name, rounds, burst, warm):
             series["restore"].append(last["reply"] / 1000)
             for key in ["cloned", "mapped", "instance", "threads", "done", "firstNext", "reply"]:
                 split.setdefault(key, []).append(last[key] / 1000)
+            time.sleep(0.1)
             forks = invoke(clients[keeping], name, {"op": "fork", "n": 3}, Qualifier="1")[0]["fork_us"]
             series["fork"].append(statistics.median(forks) / 1000)
         for key, values in series.items():

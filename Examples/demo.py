@@ -78,6 +78,7 @@ def main():
             note(row)
 
         def start(qualifier, number):
+            time.sleep(0.2)  # the environment before is gone, and a blank sandbox waits again
             event = json.dumps({"items": ["lamp", "desk"], "x": number}).encode()
             begin = time.perf_counter()
             response = client.invoke(FunctionName="agent", Qualifier=qualifier, Payload=event, LogType="Tail")

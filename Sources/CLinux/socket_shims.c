@@ -53,18 +53,19 @@ long thaw_receive_message(int socket, void *bytes, size_t length, int *descripto
   size_t room = *count, came = 0;
   *count = 0;
   if (result < 0) return -errno;
-  int cut = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
+  // MSG_CTRUNC: this process is out of descriptors. The message is whole, so that its receiver can tell who misses them; none are given.
+  int cut = (message.msg_flags & MSG_TRUNC) != 0, lost = (message.msg_flags & MSG_CTRUNC) != 0;
   for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     size_t number = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < number; i++) {
       int descriptor;
       memcpy(&descriptor, CMSG_DATA(header) + i * sizeof(int), sizeof descriptor);
-      if (came < room && !cut) {
+      if (came < room && !cut && !lost) {
         descriptors[came++] = descriptor;
       } else {
         close(descriptor);
-        cut = 1;
+        if (!lost) cut = 1;
       }
     }
   }

@@ -54,7 +54,8 @@ public final class SeqpacketSocket: Sendable {
   }
 
   /// Receives one message of at most `maximum` bytes; nil when the other end is closed, and, unless `waiting`, an
-  /// EAGAIN error when there is none.
+  /// EAGAIN error when there is none. A message whose descriptors did not fit into this process's table (RLIMIT_NOFILE)
+  /// comes without any.
   public func receive(maximum: Int = 65536, waiting: Bool = true) throws(SystemCallError) -> Message? {
     var bytes = [UInt8](repeating: 0, count: maximum)
     var numbers = [CInt](repeating: -1, count: 32)

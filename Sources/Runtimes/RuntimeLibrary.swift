@@ -138,7 +138,7 @@ public actor RuntimeLibrary {
   /// Named after what is in it: another pin is another directory.
   private func target(_ definition: RuntimeDefinition) -> FilePath {
     let pins = definition.packages.map { $0.replacing("==", with: "-") }.joined(separator: "_")
-    return directory.appending("\(definition.identifier)_\(pins)_\(PythonSupport.version)")
+    return directory.appending("\(definition.identifier)_\(pins)")
   }
 
   private func install(_ definition: RuntimeDefinition, _ interpreter: Interpreter) async throws(RuntimeBundleError) {
@@ -159,25 +159,13 @@ public actor RuntimeLibrary {
       }
     } catch { throw fail("\(error)") }
     logger.info("installing \(definition.packages.joined(separator: ", ")) for \(definition.identifier)")
-    let support = staging.appending("sitecustomize.py")
     let steps = [
       ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--target", staging.string]
         + definition.packages,
       // Inside everything is read-only: compiled now or never.
       ["-m", "compileall", "-q", "-j", "0", staging.string],
     ]
-    for (number, step) in steps.enumerated() {
-      if number == 1 {
-        do {
-          let file = try FileDescriptor.open(
-            support, .writeOnly, options: [.create, .truncate, .closeOnExec],
-            permissions: [.ownerReadWrite, .groupRead, .otherRead])
-          _ = try file.closeAfter { try file.writeAll(Array(PythonSupport.sitecustomize.utf8)) }
-        } catch {
-          try? DirectoryCopy.remove(staging.string)
-          throw fail("\(support): \(error)")
-        }
-      }
+    for step in steps {
       if case .failure(let error) = await run(interpreter.path, step) {
         try? DirectoryCopy.remove(staging.string)
         throw fail(error.message)

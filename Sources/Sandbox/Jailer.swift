@@ -30,10 +30,16 @@ public final class Jailer: Sendable {
     var sandboxes: [UInt64: Sandbox] = [:]
     var adopted: [Int32: Sandbox] = [:]
     /// Ends of processes that nobody has claimed yet: a restored process may end before its template has said its id.
-    var unclaimed: [Int32: Int32] = [:]
+    var unclaimed: [Int32: Unclaimed] = [:]
+    /// Templates that have not ended yet, with those who wait for it.
     var templates: [Int32: [CheckedContinuation<Void, Never>]] = [:]
-    var endedTemplates: Set<Int32> = []
     var onLoss: (@Sendable () -> Void)?
+  }
+  private struct Unclaimed: Sendable {
+    var status: Int32
+    var since: ContinuousClock.Instant
+    /// Process ids come round again: what nobody has claimed after a while is not of the process that has the id now.
+    func isCurrent(at now: ContinuousClock.Instant) -> Bool { since.duration(to: now) < .seconds(30) }
   }
   /// The jailer's answer to a request.
   struct Reply: Sendable {
@@ -60,6 +66,8 @@ public final class Jailer: Sendable {
 
   /// Starts the jailer and waits for its greeting.
   ///
+  /// Every sandbox holds about a dozen descriptors of this process: its limit of open files is raised as far as it may be.
+  ///
   /// - Parameters:
   ///   - executable: `thaw-jailer`.
   ///   - rootDirectory: an existing, empty directory; every sandbox mounts its root there in its own namespace.
@@ -67,6 +75,11 @@ public final class Jailer: Sendable {
   public static func launch(
     executable: FilePath, rootDirectory: FilePath, instance: String, logger: Logger
   ) async throws -> Jailer {
+    var files = rlimit()
+    if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0, files.rlim_cur < files.rlim_max {
+      files.rlim_cur = files.rlim_max
+      setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+    }
     let pair = try SeqpacketSocket.pair()
     defer { try? pair.other.close() }
     let processID = try spawn(executable, [rootDirectory.string, instance], control: pair.other)
@@ -130,7 +143,10 @@ public final class Jailer: Sendable {
     let expected = 5 + reply.cgroups + (reply.hasMemory ? 2 : 0) + (reply.hasCPU ? 1 : 0)
     guard reply.descriptors.count == expected else {
       for descriptor in reply.descriptors { try? descriptor.close() }
-      throw SandboxError("the jailer answered with \(reply.descriptors.count) descriptors")
+      await terminate(sandbox: reply.sandbox)
+      throw SandboxError(
+        "no room for the \(expected) descriptors of a sandbox: raise this process's limit of open files (ulimit -n)",
+        errno: .tooManyOpenFiles)
     }
     let sandbox = Sandbox(reply: reply, specification: specification, jailer: self)
     state.withLock { $0.sandboxes[sandbox.id] = sandbox }
@@ -158,12 +174,8 @@ public final class Jailer: Sendable {
       header: jailer_header(type: JAILER_KILL.rawValue, request: 0), process: processID, unused: 0)
     await withCheckedContinuation { continuation in
       let wait = state.withLock { state in
-        if !state.isOpen || state.endedTemplates.remove(processID) != nil
-          || state.unclaimed.removeValue(forKey: processID) != nil
-        {
-          return false
-        }
-        state.templates[processID, default: []].append(continuation)
+        guard state.isOpen, state.templates[processID] != nil else { return false }
+        state.templates[processID]?.append(continuation)
         return true
       }
       guard wait else {
@@ -197,12 +209,13 @@ public final class Jailer: Sendable {
   }
 
   func adopt(_ processID: Int32, by sandbox: Sandbox) {
-    let status: Int32? = state.withLock { state in
-      if let status = state.unclaimed.removeValue(forKey: processID) { return status }
+    let now = ContinuousClock.now
+    let ended: Unclaimed? = state.withLock { state in
+      if let ended = state.unclaimed.removeValue(forKey: processID), ended.isCurrent(at: now) { return ended }
       state.adopted[processID] = sandbox
       return nil
     }
-    if let status { sandbox.ended(status: status) }
+    if let ended { sandbox.ended(status: ended.status) }
   }
 
   private func request(
@@ -248,6 +261,8 @@ public final class Jailer: Sendable {
         let text = Jailer.text(behind: MemoryLayout<jailer_answer>.size, in: message.bytes)
         finish(number, .failure(SandboxError(text, errno: Errno(rawValue: fixed.error))))
       } else {
+        // The answer to START_TEMPLATE is the only one that names a process but no sandbox. Its end can only be told later.
+        if fixed.process > 0, fixed.sandbox == 0 { state.withLock { $0.templates[fixed.process] = [] } }
         finish(
           number,
           .success(
@@ -268,11 +283,12 @@ public final class Jailer: Sendable {
       state.withLock { $0.sandboxes[exit.sandbox] }?.ended(status: exit.status)
       return
     }
+    let now = ContinuousClock.now
     let (sandbox, waiting) = state.withLock { state -> (Sandbox?, [CheckedContinuation<Void, Never>]) in
       if let sandbox = state.adopted.removeValue(forKey: exit.process) { return (sandbox, []) }
       if let waiting = state.templates.removeValue(forKey: exit.process) { return (nil, waiting) }
-      if state.unclaimed.count >= 4096 { state.unclaimed.removeAll() }
-      state.unclaimed[exit.process] = exit.status
+      if state.unclaimed.count >= 4096 { state.unclaimed = state.unclaimed.filter { $0.value.isCurrent(at: now) } }
+      state.unclaimed[exit.process] = Unclaimed(status: exit.status, since: now)
       return (nil, [])
     }
     sandbox?.ended(status: exit.status)

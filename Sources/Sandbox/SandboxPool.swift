@@ -16,6 +16,8 @@ public actor SandboxPool {
   private var uses: UInt64 = 0
   private var isOpen = true
   private var refill: Task<Void, Never>?
+  /// Ends of sandboxes whose specification was given up, by number.
+  private var endings: [UInt64: Task<Void, Never>] = [:]
 
   /// A pool that keeps up to `target` blank sandboxes for each of the `specifications` used last.
   public init(jailer: Jailer, target: Int = 4, specifications: Int = 16, logger: Logger) {
@@ -55,6 +57,7 @@ public actor SandboxPool {
   public func shutdown() async {
     isOpen = false
     await refill?.value
+    for ending in endings.values { await ending.value }
     let all = shelves.values.flatMap(\.ready)
     shelves = [:]
     for sandbox in all { await sandbox.terminate() }
@@ -67,21 +70,22 @@ public actor SandboxPool {
       return
     }
     shelves[oldest.key] = nil
-    Task { for sandbox in oldest.value.ready { await sandbox.terminate() } }
+    let number = uses
+    endings[number] = Task {
+      for sandbox in oldest.value.ready { await sandbox.terminate() }
+      endings[number] = nil
+    }
   }
 
   /// One sandbox at a time, so that the way of a restore has the jailer to itself most of the time.
   private func startRefill() {
     guard isOpen, refill == nil else { return }
-    refill = Task(priority: .background) {
-      await fill()
-      refillEnded()
-    }
+    refill = Task(priority: .background) { await fill() }
   }
 
-  private func refillEnded() { refill = nil }
-
   private func fill() async {
+    // With the last look at the shelves, in one step: whoever acquires afterwards starts the next refill.
+    defer { refill = nil }
     while isOpen, let (specification, _) = shelves.first(where: { $0.value.ready.count < $0.value.target }) {
       do {
         let sandbox = try await jailer.makeSandbox(specification)

@@ -59,7 +59,7 @@ struct sandbox {
   pid_t init;
   int pidfd, control;
   uint32_t make_request, start_request, terminate_request; // requests that wait for an answer; 0: none
-  int ready, dead;
+  int ready, started, dead;
   struct cgroup cgroup;
 };
 struct request_strings {

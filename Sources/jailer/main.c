@@ -175,7 +175,7 @@ static void handle_request(long length, const int *descriptors, int count) {
   case JAILER_START: {
     const struct jailer_start *request = (void *)buffer;
     struct sandbox *sandbox = length < (long)sizeof *request ? NULL : find(request->sandbox);
-    if (!sandbox || sandbox->control < 0 || sandbox->start_request) {
+    if (!sandbox || sandbox->control < 0 || !sandbox->ready || sandbox->started) {
       refuse(header->request, ESRCH, "no such sandbox, or it has been used");
       return;
     }
@@ -184,6 +184,7 @@ static void handle_request(long length, const int *descriptors, int count) {
       refuse(header->request, EINVAL, "a malformed request");
       return;
     }
+    sandbox->started = 1;
     sandbox->start_request = header->request;
     if (send_message(sandbox->control, buffer, (size_t)length, NULL, 0) < 0) {
       sandbox->start_request = 0;
@@ -254,11 +255,12 @@ static int sweep(void) {
       link = &sandbox->next;
       continue;
     }
-    if (!sandbox->terminate_request) { // remembered until the daemon has asked for its end
+    // Remembered until the daemon has asked for its end; one that never got ready the daemon does not know.
+    if (!sandbox->terminate_request && sandbox->ready) {
       link = &sandbox->next;
       continue;
     }
-    answer(sandbox->terminate_request, NULL, (struct jailer_answer){.sandbox = sandbox->id}, NULL, 0);
+    if (sandbox->terminate_request) answer(sandbox->terminate_request, NULL, (struct jailer_answer){.sandbox = sandbox->id}, NULL, 0);
     *link = sandbox->next;
     free(sandbox);
   }

@@ -102,6 +102,16 @@ static int make_devices(struct failure *failure) {
   return 0;
 }
 
+// /proc of the new pid namespace, without what is of the whole machine. Writing there takes root, which nobody inside is: this is a second lock.
+static int mount_proc(struct failure *failure) {
+  if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) return fail(failure, "mount proc");
+  if (bind("proc/sys", "proc/sys", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, failure) < 0) return -1;
+  static const char *const masked[] = {"proc/kcore", "proc/keys", "proc/sysrq-trigger", "proc/timer_list"};
+  for (size_t i = 0; i < sizeof masked / sizeof *masked; i++)
+    if (access(masked[i], F_OK) == 0 && bind("/dev/null", masked[i], MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, failure) < 0) return -1;
+  return 0;
+}
+
 static int copy_file(int from, int to) {
   for (;;) {
     ssize_t count = sendfile(to, from, NULL, 1 << 24);
@@ -190,7 +200,7 @@ int build_root(const struct jailer_sandbox *sandbox, const char *seed, const str
     if (make_place(target, S_ISDIR(status.st_mode), failure) < 0) return -1;
     if (bind(mounts[i].source, target, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, failure) < 0) return -1;
   }
-  if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) return fail(failure, "mount proc");
+  if (mount_proc(failure) < 0) return -1;
   // One inode for every 4 KB, as a disk of that size would have.
   snprintf(text, sizeof text, "mode=1777,size=%llu,nr_inodes=%llu", (unsigned long long)sandbox->temporary_bytes,
            (unsigned long long)(sandbox->temporary_bytes / 4096 + 64));
