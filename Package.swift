@@ -86,6 +86,8 @@ let package = Package(
       name: "EngineTests",
       dependencies: ["Checkpoint", "Linux", "Restore", "Sandbox", "SnapshotFormat", .system, .log],
       path: "Integration", exclude: ["programs"]),
+    // Real sandboxes; needs root and thaw-jailer, but for the tests of the sockets.
+    .testTarget(name: "SandboxTests", dependencies: ["Linux", "Sandbox", .system, .log]),
     .testTarget(name: "CatalogTests", dependencies: ["Catalog", .system]),
     .testTarget(
       name: "LambdaAPITests",

@@ -53,6 +53,9 @@ public actor SandboxPool {
   /// How many blank sandboxes wait.
   public var waitingCount: Int { shelves.values.reduce(0) { $0 + $1.ready.count } }
 
+  /// Waits until a refill that is under way is over.
+  public func settle() async { await refill?.value }
+
   /// Ends all waiting sandboxes; `acquire` throws from here on.
   public func shutdown() async {
     isOpen = false

@@ -73,7 +73,11 @@ static void send_exited(pid_t process, int status, uint64_t sandbox) {
 }
 
 static void forget_control(struct sandbox *sandbox) {
-  if (sandbox->control >= 0) close(sandbox->control);
+  if (sandbox->control < 0) return;
+  // Closing alone would not do: a child that was cloned just now may have the socket still open, and then its events would go on to come, with a pointer
+  // to a sandbox that is freed.
+  epoll_ctl(loop, EPOLL_CTL_DEL, sandbox->control, NULL);
+  close(sandbox->control);
   sandbox->control = -1;
 }
 
@@ -206,7 +210,9 @@ static void handle_request(long length, const int *descriptors, int count) {
   case JAILER_KILL: {
     const struct jailer_kill *request = (void *)buffer;
     // Only a child of ours: its id cannot have been given to another process, since nobody but us reaps it.
-    if (length >= (long)sizeof *request && request->process > 1 && waitpid(request->process, NULL, WNOHANG | WNOWAIT | __WALL) >= 0)
+    siginfo_t information;
+    if (length >= (long)sizeof *request && request->process > 1 &&
+        waitid(P_PID, (id_t)request->process, &information, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0)
       kill(request->process, SIGKILL);
     return;
   }
@@ -288,6 +294,8 @@ int main(int count, char **arguments) {
     fprintf(stderr, "thaw-jailer is started by `thaw serve`; it is of no use alone\n");
     return 64;
   }
+  // What else the daemon had open without close-on-exec is nothing to us, and even less to what we start.
+  close_range(JAILER_CONTROL_DESCRIPTOR + 1, ~0u, 0);
   settings.root_directory = arguments[1];
   snprintf(settings.instance, sizeof settings.instance, "%s", arguments[2]);
   prctl(PR_SET_NAME, "thaw-jailer");

@@ -68,8 +68,14 @@ struct init_message {
 };
 
 static void reset_signals(void) {
-  struct sigaction standard = {.sa_handler = SIG_DFL};
-  for (int number = 1; number < 65; number++) sigaction(number, &standard, NULL);
+  // The call itself: glibc's sigaction keeps 32 and 33 to itself, and its posix_spawn has made us ignore them.
+  struct {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+  } standard = {.handler = SIG_DFL};
+  for (int number = 1; number < 65; number++) syscall(SYS_rt_sigaction, number, &standard, NULL, sizeof standard.mask);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
@@ -242,7 +248,8 @@ pid_t template_start(const struct jailer_sandbox *request, const struct request_
     if (!failure->error) build_root(request, strings->strings[0], mounts, failure);
     if (!failure->error) {
       int executable = fcntl(descriptors[0], F_DUPFD_CLOEXEC, 100), report = fcntl(ends[1], F_DUPFD_CLOEXEC, 100);
-      place_descriptors(descriptors + 1, 0, count - 1); // all others are close-on-exec
+      place_descriptors(descriptors + 1, 0, count - 1);
+      close_range((unsigned)count - 1, ~0u, CLOSE_RANGE_CLOEXEC);
       setsid();
       reset_signals();
       char *arguments[] = {"thaw-template", NULL}, *environment[] = {NULL};
