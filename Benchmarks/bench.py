@@ -171,13 +171,15 @@ def table(results):
         return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
     rows = [["ms"] + [result["function"] for result in results]]
-    for key in ["restore", "fork"]:
+    for key in ["restore", "armed", "fork"]:
         rows.append(
             [f"engine alone: {key}, median (p99)"]
             + [f"{cell(r['engine'][key]['median'])} ({cell(r['engine'][key]['p99'])})" for r in results])
-    rows.append(
-        ["engine alone: restore / fork"]
-        + [f"{r['engine']['restore']['median'] / r['engine']['fork']['median']:.2f}x" for r in results])
+    for key in ["restore", "armed"]:
+        rows.append(
+            [f"engine alone: {key} / fork"]
+            + [f"{r['engine'][key]['median'] / r['engine']['fork']['median']:.2f}x" for r in results])
+    rows.append(["  copied ahead, MB"] + [cell(r["engine"]["working set"]) for r in results])
     for key in ["cold", "restore", "fork"]:
         rows.append([f"{key}, median (p99)"] + [f"{cell(r[key]['median'])} ({cell(r[key]['p99'])})" for r in results])
     rows.append(["cold / restore"] + [f"{r['cold']['median'] / r['restore']['median']:.0f}x" for r in results])
@@ -216,7 +218,8 @@ def main():
         figures = engine[name]
         results[-1]["engine"] = {
             key: {"median": statistics.median(figures[key]) / 1000, "p99": quantile(figures[key], 0.99) / 1000, "n": len(figures[key])}
-            for key in ["restore", "fork"]}
+            for key in ["restore", "armed", "fork"]}
+        results[-1]["engine"]["working set"] = figures["workingSet"] / 1e6
         results[-1]["engine"]["steps"] = {key: value / 1000 for key, value in figures["steps"].items()}
     pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
     print(table(results))

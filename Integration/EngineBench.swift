@@ -112,14 +112,38 @@ final class EngineBench: Sendable {
     return specification
   }
 
-  /// Restores one clone, and answers what it says after "go".
-  func check(_ template: Template, _ specification: SandboxSpecification) async throws -> String {
+  /// The pages that one clone writes until it has answered.
+  func recordWorkingSet(
+    _ template: Template, _ specification: SandboxSpecification, _ manifest: SnapshotManifest
+  ) async throws -> WorkingSet {
+    let sandbox = try await jailer.makeSandbox(specification)
+    let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
+    defer { try? connection.close() }
+    try RuntimeStandIn.send("go\n", to: connection)
+    let process = try await template.restore(into: sandbox)
+    _ = try await blocking { try RuntimeStandIn.line(connection) }
+    let workingSet = try WorkingSet(writtenBy: process.processID, of: manifest)
+    await sandbox.terminate()
+    return try WorkingSet(decoding: workingSet.encode(imageDigest: manifest.imageDigest), for: manifest)
+  }
+
+  /// Restores one clone, and answers what it says after "go". An armed one is shown to say nothing before it is let
+  /// go.
+  func check(_ template: Template, _ specification: SandboxSpecification, arming: Bool = false) async throws -> String {
     let sandbox = try await jailer.makeSandbox(specification)
     let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
     let reply: String
     do {
       try RuntimeStandIn.send("go\n", to: connection)
-      _ = try await template.restore(into: sandbox)
+      if arming {
+        let armed = try await template.arm(into: sandbox)
+        try await Task.sleep(for: .milliseconds(50))
+        var item = pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)
+        guard poll(&item, 1, 0) == 0 else { throw EngineBenchError("an armed clone ran before it was let go") }
+        _ = try await armed.release()
+      } else {
+        _ = try await template.restore(into: sandbox)
+      }
       reply = try await blocking { try RuntimeStandIn.line(connection) }
     } catch {
       try? connection.close()

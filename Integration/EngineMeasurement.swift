@@ -2,6 +2,7 @@ import Checkpoint
 import Foundation
 import Restore
 import Sandbox
+import SnapshotFormat
 import SystemPackage
 import Testing
 
@@ -22,13 +23,17 @@ struct EngineMeasurement {
 
   struct Figures: Codable {
     var name: String
-    /// Microseconds from the order to the first byte of the clone's reply.
+    /// Microseconds from the order to the first byte of the clone's reply, cloned from the template.
     var restore: [Double]
+    /// The same for a clone that was armed: from the order to run.
+    var armed: [Double]
     /// Microseconds from before fork() of the same warm process to the first byte of its child's reply, in turn
     /// with the restores.
     var fork: [Double]
-    /// Medians of the steps of a restore, microseconds.
+    /// Medians of the steps of a restore from the template, microseconds.
     var steps: [String: Double]
+    /// Bytes that every clone copies ahead of need.
+    var workingSet: UInt64
   }
 
   @Test func orderToReply() async throws {
@@ -61,28 +66,23 @@ struct EngineMeasurement {
     let snapshot = try await bench.snapshot(program)
     let template = try await bench.template(snapshot.directory, specification)
     let seeded = bench.withSeed(snapshot.directory, specification)
-    var figures = Figures(name: subject.name, restore: [], fork: [], steps: [:])
+    var figures = Figures(name: subject.name, restore: [], armed: [], fork: [], steps: [:], workingSet: 0)
+    // The first clone shows which pages are written, as in the fleet.
+    let first = try await start(template, in: seeded, bench) { process in
+      template.use(try WorkingSet(writtenBy: process.processID, of: snapshot.manifest))
+    }
+    try #require(first.timings.wasArmed == false)
+    figures.workingSet = template.workingSet?.bytes ?? 0
     var steps: [String: [Double]] = [:]
     for _ in 0..<subject.rounds {
-      let sandbox = try await bench.jailer.makeSandbox(seeded)
-      let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
-      try RuntimeStandIn.send("go\n", to: connection)
-      async let replied = blocking { () -> ContinuousClock.Instant in
-        var item = pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)
-        guard poll(&item, 1, 20000) == 1 else { throw EngineBenchError("no reply") }
-        return .now
-      }
-      // The reader is in poll(2) before the order is given.
-      try await Task.sleep(for: .milliseconds(5))
-      let ordered = ContinuousClock.now
-      let process = try await template.restore(into: sandbox)
-      figures.restore.append((try await replied - ordered) / .microseconds(1))
+      let restored = try await start(template, in: seeded, bench)
+      figures.restore.append(restored.microseconds)
+      let timings = restored.timings
       for (name, time) in [
-        ("cloned", process.timings.cloned), ("mapped", process.timings.mapped), ("instance", process.timings.instance),
-        ("threads", process.timings.threads), ("done", process.timings.done),
+        ("cloned", timings.cloned), ("mapped", timings.mapped), ("instance", timings.instance),
+        ("threads", timings.threads), ("done", timings.done),
       ] { steps[name, default: []].append(time / .microseconds(1)) }
-      try connection.close()
-      await sandbox.terminate()
+      figures.armed.append(try await start(template, in: seeded, bench, arming: true).microseconds)
       try RuntimeStandIn.send("fork 1\n", to: program.connection)
       let reply = try await blocking { try RuntimeStandIn.line(program.connection) }
       let forked = try JSONDecoder().decode([String: [Double]].self, from: Data(reply.utf8))
@@ -92,5 +92,31 @@ struct EngineMeasurement {
     await template.close()
     await program.end()
     return figures
+  }
+
+  /// One start in a blank sandbox, from the order to the first byte of the reply.
+  private func start(
+    _ template: Template, in specification: SandboxSpecification, _ bench: EngineBench, arming: Bool = false,
+    afterwards: (RestoredProcess) throws -> Void = { _ in }
+  ) async throws -> (microseconds: Double, timings: RestoreTimings) {
+    let sandbox = try await bench.jailer.makeSandbox(specification)
+    let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
+    try RuntimeStandIn.send("go\n", to: connection)
+    let armed = arming ? try await template.arm(into: sandbox) : nil
+    async let replied = blocking { () -> ContinuousClock.Instant in
+      var item = pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)
+      guard poll(&item, 1, 20000) == 1 else { throw EngineBenchError("no reply") }
+      return .now
+    }
+    // The reader is in poll(2) before the order is given.
+    try await Task.sleep(for: .milliseconds(5))
+    let ordered = ContinuousClock.now
+    let process =
+      if let armed { try await armed.release() } else { try await template.restore(into: sandbox) }
+    let time = (try await replied - ordered) / .microseconds(1)
+    try afterwards(process)
+    try connection.close()
+    await sandbox.terminate()
+    return (time, process.timings)
   }
 }

@@ -27,6 +27,16 @@ struct EngineTests {
         return try await group.reduce(into: []) { $0.append($1) }
       }
       #expect(replies == ["ok", "ok", "ok"])
+      // What they wrote is copied ahead in those that come now, which wait to be let go.
+      template.use(try await bench.recordWorkingSet(template, specification, snapshot.manifest))
+      #expect(template.workingSet?.bytes ?? 0 > 0)
+      let later = try await withThrowingTaskGroup(of: String.self) { group in
+        for number in 0..<4 {
+          group.addTask { try await bench.check(template, specification, arming: number.isMultiple(of: 2)) }
+        }
+        return try await group.reduce(into: []) { $0.append($1) }
+      }
+      #expect(later == ["ok", "ok", "ok", "ok"])
       await template.close()
     } catch {
       await bench.end()

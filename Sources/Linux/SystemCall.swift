@@ -54,6 +54,11 @@ public enum Kernel {
       == 0
   }
 
+  /// A new eventfd(2) with the counter 0, close-on-exec, whose reads block.
+  public static func eventDescriptor() throws(SystemCallError) -> FileDescriptor {
+    FileDescriptor(rawValue: CInt(try checked(thaw_syscall(290, 0, 0o2000000, 0, 0, 0, 0), "eventfd2")))
+  }
+
   /// An anonymous file in memory (`memfd_create(2)`), close-on-exec. The caller closes it.
   public static func memoryFile(name: String) throws(SystemCallError) -> FileDescriptor {
     let result = name.withCString { thaw_syscall(319, UInt(bitPattern: $0), 1, 0, 0, 0, 0) }

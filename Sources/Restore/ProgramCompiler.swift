@@ -10,14 +10,9 @@ struct ProgramCompiler {
   private let descriptorBase: UInt64
 
   /// Compiles `manifest`.
-  ///
-  /// - Parameter touch: pages that clones are known to write, as start and length; they are written to before
-  ///   anything else happens in a clone.
-  static func compile(
-    _ manifest: SnapshotManifest, touch: [(start: UInt64, length: UInt64)] = []
-  ) throws(RestoreError) -> RestoreProgram {
+  static func compile(_ manifest: SnapshotManifest) throws(RestoreError) -> RestoreProgram {
     var compiler = ProgramCompiler(manifest)
-    return try compiler.program(touch: touch)
+    return try compiler.program()
   }
 
   private init(_ manifest: SnapshotManifest) {
@@ -26,7 +21,7 @@ struct ProgramCompiler {
     descriptorBase = UInt64(max(highest + 1, 64))
   }
 
-  private mutating func program(touch: [(start: UInt64, length: UInt64)]) throws(RestoreError) -> RestoreProgram {
+  private mutating func program() throws(RestoreError) -> RestoreProgram {
     var header = restore_program()
     header.magic = RESTORE_PROGRAM_MAGIC
     header.vvar_start = process.vdso.start
@@ -37,10 +32,6 @@ struct ProgramCompiler {
     header.descriptor_base = descriptorBase
     let memory = try memoryPhase()
     header.memory = builder.place(memory)
-    header.touch = builder.place(
-      touch.map {
-        Operation(number: UInt16(RESTORE_OP_TOUCH.rawValue), arguments: [.value($0.start), .value($0.length)])
-      })
     let instance = try instancePhase()
     header.instance = builder.place(instance)
 
@@ -55,6 +46,7 @@ struct ProgramCompiler {
     header.thread_count = UInt64(others.count)
     let main = mainPhase()
     header.main = builder.place(main)
+    header.release = builder.place(releaseOperations())
     header.main_frame = frame(process.threads[0])
     header.main_fs_base = process.threads[0].registers[.fsBase]
     header.main_gs_base = process.threads[0].registers[.gsBase]
@@ -222,11 +214,6 @@ struct ProgramCompiler {
     for bit in 0..<32 where process.membarrierRegistrations & 1 << bit != 0 {
       operations.append(Operation(number: SystemCallNumber.membarrier, arguments: [.value(1 << bit), 0, 0]))
     }
-    for (which, timer) in process.intervalTimers.enumerated() where timer[2] != 0 || timer[3] != 0 {
-      let address = builder.place(words: timer)
-      operations.append(
-        Operation(number: SystemCallNumber.setitimer, arguments: [.value(UInt64(which)), .value(address), 0]))
-    }
     // A clone would lose these mappings' content or the mappings themselves: they are marked only now.
     // MADV_DONTFORK 10, WIPEONFORK 18.
     for mapping in process.mappings {
@@ -237,6 +224,17 @@ struct ProgramCompiler {
             number: SystemCallNumber.madvise,
             arguments: [.value(mapping.start), .value(mapping.end - mapping.start), .value(advice)]))
       }
+    }
+    return operations
+  }
+
+  /// What makes time pass for the process: nothing of it happens while an armed clone waits.
+  private mutating func releaseOperations() -> [Operation] {
+    var operations: [Operation] = []
+    for (which, timer) in process.intervalTimers.enumerated() where timer[2] != 0 || timer[3] != 0 {
+      let address = builder.place(words: timer)
+      operations.append(
+        Operation(number: SystemCallNumber.setitimer, arguments: [.value(UInt64(which)), .value(address), 0]))
     }
     return operations
   }

@@ -7,28 +7,6 @@ public import SnapshotFormat
 internal import Synchronization
 public import SystemPackage
 
-/// When the steps of one restore were done, counted from the order.
-public struct RestoreTimings: Sendable, Hashable {
-  /// The template had cloned itself.
-  public var cloned: Duration
-  /// The namespaces were joined and the memory was complete.
-  public var mapped: Duration
-  /// Descriptors and process state were back.
-  public var instance: Duration
-  /// All threads were made.
-  public var threads: Duration
-  /// The main thread was about to run user code.
-  public var done: Duration
-}
-
-/// A process that a template has brought back in a sandbox.
-public struct RestoredProcess: Sendable {
-  /// As this daemon sees it. It is already adopted by its sandbox.
-  public var processID: Int32
-  /// What the restore cost.
-  public var timings: RestoreTimings
-}
-
 /// A process that holds a snapshot's memory and clones itself into blank sandboxes.
 ///
 /// Orders go to it as one message each; its clones report over the same socket (restore_program.h).
@@ -38,8 +16,8 @@ public final class Template: Sendable {
   /// The template's process id.
   public let processID: Int32
 
-  /// A restore under way: both the template's word that it cloned itself and the clone's that it is done must come,
-  /// in any order.
+  /// A clone on its way to ARMED or DONE: both the template's word that it cloned itself and the clone's own must
+  /// come, in any order.
   private struct Pending: Sendable {
     let sandbox: Sandbox
     let continuation: CheckedContinuation<Result<RestoredProcess, RestoreError>, Never>
@@ -50,6 +28,7 @@ public final class Template: Sendable {
     var isOpen = true
     var nextID: UInt32 = 1
     var pending: [UInt32: Pending] = [:]
+    var workingSet: WorkingSet?
   }
   private let state = Mutex(State())
   private let socket: SeqpacketSocket
@@ -75,6 +54,7 @@ public final class Template: Sendable {
     let checked = clock.now
     let program = try ProgramCompiler.compile(files.manifest)
     let template = try await launch(files, program, jailer: jailer, specification: specification, restorer: restorer)
+    if let workingSet = WorkingSet(recordedIn: directory, for: files.manifest, logger) { template.use(workingSet) }
     logger.debug(
       "template ready",
       metadata: [
@@ -116,6 +96,11 @@ public final class Template: Sendable {
       }
       guard report.kind == RESTORE_REPORT_TEMPLATE.rawValue else { throw RestoreError(report) }
       try files.manifest.compatibility.checkFiles(root: "/proc/\(processID)/root")
+      // Clones that wait hold the socket's other end open: its closing alone does not tell the template's end.
+      Task { [weak template] in
+        await jailer.waitForTemplate(processID: processID)
+        template?.lost()
+      }
     } catch {
       await template.close()
       throw error
@@ -130,39 +115,92 @@ public final class Template: Sendable {
     self.jailer = jailer
   }
 
+  /// The working set that clones write to ahead of need; nil if none was recorded yet.
+  public var workingSet: WorkingSet? { state.withLock { $0.workingSet } }
+
+  /// Lets every later clone write to these pages before anything else happens in it.
+  public func use(_ workingSet: WorkingSet) {
+    let order = restore_order(id: 0, cgroups: 0, supplied: 0, flags: UInt32(RESTORE_ORDER_WORKING_SET))
+    var message = withUnsafeBytes(of: order) { Array($0) }
+    for range in workingSet.ranges {
+      for word in [range.start, range.length] { withUnsafeBytes(of: word) { message.append(contentsOf: $0) } }
+    }
+    // A template that does not take it is gone, which the next order tells.
+    guard (try? socket.send(message)) != nil else { return }
+    state.withLock { $0.workingSet = workingSet }
+  }
+
   /// Brings the snapshot back in a blank sandbox. Many may be under way at once.
   public func restore(into sandbox: Sandbox) async throws(RestoreError) -> RestoredProcess {
+    try await order(into: sandbox, release: nil).process
+  }
+
+  /// Brings the snapshot back in a blank sandbox but for the first instruction of user code: that waits for
+  /// ``ArmedProcess/release()``. The working set's pages are the process's own by then.
+  public func arm(into sandbox: Sandbox) async throws(RestoreError) -> ArmedProcess {
+    let release: FileDescriptor
+    do { release = try Kernel.eventDescriptor() } catch { throw RestoreError(wrapping: error) }
+    do {
+      let (id, process) = try await order(into: sandbox, release: release)
+      return ArmedProcess(id: id, processID: process.processID, template: self, sandbox: sandbox, descriptor: release)
+    } catch {
+      try? release.close()
+      throw error
+    }
+  }
+
+  private func order(
+    into sandbox: Sandbox, release: FileDescriptor?
+  ) async throws(RestoreError) -> (id: UInt32, process: RestoredProcess) {
     let supplied = SuppliedRole.allCases.map { role in
       switch role {
       case .output: sandbox.outputWriter
       case .connection: sandbox.connection
       }
     }
-    let result: Result<RestoredProcess, RestoreError> = await withCheckedContinuation { continuation in
-      let id: UInt32? = state.withLock { state in
-        guard state.isOpen else { return nil }
-        let id = state.nextID
-        state.nextID &+= 1
-        state.pending[id] = Pending(sandbox: sandbox, continuation: continuation)
-        return id
+    let id = state.withLock { state in
+      defer { state.nextID = state.nextID == .max ? 1 : state.nextID + 1 }
+      return state.nextID
+    }
+    let arm = release == nil ? 0 : UInt32(RESTORE_ORDER_ARM)
+    let order = restore_order(
+      id: id, cgroups: UInt32(sandbox.cgroupTasks.count), supplied: UInt32(supplied.count),
+      flags: UInt32(RESTORE_ORDER_TOUCH) | arm)
+    let process = try await outcome(of: id, in: sandbox, processID: nil) {
+      try socket.send(
+        withUnsafeBytes(of: order) { Array($0) },
+        descriptors: [sandbox.initDescriptor] + sandbox.cgroupTasks + supplied + [release].compactMap(\.self))
+    }
+    return (id, process)
+  }
+
+  /// Lets an armed clone go, and waits for its word that it is about to run user code.
+  func release(_ armed: ArmedProcess) async throws(RestoreError) -> RestoredProcess {
+    try await outcome(of: armed.id, in: armed.sandbox, processID: armed.processID) {
+      // eventfd(2): eight bytes, added to the counter that the clone waits on.
+      _ = try armed.descriptor.writeAll(withUnsafeBytes(of: UInt64(1)) { Array($0) })
+    }
+  }
+
+  /// Gives an order and waits for what comes of it.
+  private func outcome(
+    of id: UInt32, in sandbox: Sandbox, processID: Int32?, order: () throws -> Void
+  ) async throws(RestoreError) -> RestoredProcess {
+    try await withCheckedContinuation {
+      (continuation: CheckedContinuation<Result<RestoredProcess, RestoreError>, Never>) in
+      let isOpen = state.withLock { state in
+        guard state.isOpen else { return false }
+        state.pending[id] = Pending(sandbox: sandbox, continuation: continuation, processID: processID)
+        return true
       }
-      guard let id else {
+      guard isOpen else {
         continuation.resume(returning: .failure(RestoreError(code: .templateGone, message: "the template is closed")))
         return
       }
-      let order = restore_order(
-        id: id, cgroups: UInt32(sandbox.cgroupTasks.count), supplied: UInt32(supplied.count),
-        flags: UInt32(RESTORE_ORDER_TOUCH))
-      do {
-        try socket.send(
-          withUnsafeBytes(of: order) { Array($0) },
-          descriptors: [sandbox.initDescriptor] + sandbox.cgroupTasks + supplied)
-      } catch {
-        finish(
-          id, .failure(RestoreError(code: .templateGone, message: "the template did not take the order: \(error)")))
+      do { try order() } catch {
+        finish(id, .failure(RestoreError(code: .templateGone, message: "the order was not taken: \(error)")))
       }
-    }
-    return try result.get()
+    }.get()
   }
 
   private func receive(_ report: restore_report) {
@@ -173,9 +211,18 @@ public final class Template: Sendable {
         return
       }
       let processID = Int32(truncatingIfNeeded: report.value)
-      state.withLock { $0.pending[report.id]?.sandbox }?.adopt(processID: processID)
+      if let sandbox = state.withLock({ $0.pending[report.id]?.sandbox }) {
+        sandbox.adopt(processID: processID)
+        // A clone that is killed on its way (by the out-of-memory killer, say) reports nothing.
+        Task { [weak self] in
+          let exit = await sandbox.waitForExit()
+          self?.finish(
+            report.id, .failure(RestoreError(code: .failed, message: "the clone ended while it was made: \(exit)")))
+        }
+      }
       step(report.id) { $0.processID = processID }
-    case RESTORE_REPORT_DONE.rawValue: step(report.id) { $0.timings = RestoreTimings(report) }
+    case RESTORE_REPORT_ARMED.rawValue, RESTORE_REPORT_DONE.rawValue:
+      step(report.id) { $0.timings = RestoreTimings(report) }
     case RESTORE_REPORT_FAILED.rawValue where report.id != 0: finish(report.id, .failure(RestoreError(report)))
     default: break
     }
@@ -214,15 +261,6 @@ public final class Template: Sendable {
     lost()
     socket.close()
     await jailer.endTemplate(processID: processID)
-  }
-}
-
-extension RestoreTimings {
-  fileprivate init(_ report: restore_report) {
-    func since(_ time: UInt64) -> Duration { .nanoseconds(Int64(time &- report.ordered)) }
-    self.init(
-      cloned: since(report.cloned), mapped: since(report.touched), instance: since(report.instance),
-      threads: since(report.threads), done: since(report.done))
   }
 }
 

@@ -172,17 +172,21 @@ public final class Jailer: Sendable {
   public func endTemplate(processID: Int32) async {
     let message = jailer_kill(
       header: jailer_header(type: JAILER_KILL.rawValue, request: 0), process: processID, unused: 0)
+    let isAlive = state.withLock { $0.isOpen && $0.templates[processID] != nil }
+    guard isAlive else { return }
+    try? socket.send(withUnsafeBytes(of: message) { Array($0) })
+    await waitForTemplate(processID: processID)
+  }
+
+  /// Waits until a template process has ended, by whatever cause. Returns at once if it has.
+  public func waitForTemplate(processID: Int32) async {
     await withCheckedContinuation { continuation in
-      let wait = state.withLock { state in
+      let isAlive = state.withLock { state in
         guard state.isOpen, state.templates[processID] != nil else { return false }
         state.templates[processID]?.append(continuation)
         return true
       }
-      guard wait else {
-        continuation.resume()
-        return
-      }
-      try? socket.send(withUnsafeBytes(of: message) { Array($0) })
+      if !isAlive { continuation.resume() }
     }
   }
 

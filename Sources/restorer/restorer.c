@@ -15,12 +15,14 @@ typedef uint32_t u32;
 
 // asm/unistd_64.h
 enum {
+  SYS_read = 0,
   SYS_write = 1,
   SYS_mmap = 9,
   SYS_mprotect = 10,
   SYS_rt_sigprocmask = 14,
   SYS_munmap = 11,
   SYS_mremap = 25,
+  SYS_madvise = 28,
   SYS_sendto = 44,
   SYS_recvmsg = 47,
   SYS_close = 3,
@@ -53,6 +55,8 @@ static inline long call6(long n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
 static struct restore_program *const program = (struct restore_program *)RESTORE_PROGRAM_BASE;
 static char stack[16384] __attribute__((aligned(64), used));
 static struct restore_report report;
+static struct restore_range working_set[RESTORE_WORKING_SET_RANGES];
+static u64 working_set_count;
 static u64 control = CONTROL;
 
 static u64 now(void) {
@@ -105,9 +109,6 @@ static void run(u32 name, struct restore_phase phase) {
           call6(SYS_futex, (u64)&program->ready, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0);
         break;
       }
-      case RESTORE_OP_TOUCH:
-        for (u64 page = a[0]; page < a[0] + a[1]; page += 4096) __asm__ volatile("lock orb $0, (%0)" ::"r"(page) : "memory");
-        break;
       default: result = -EINVAL;
       }
       if (is_error(result)) fail(name, i, op->number, result, a);
@@ -158,10 +159,26 @@ __attribute__((noinline)) static long clone_thread(struct restore_thread *thread
   return result;
 }
 
+// Lets the kernel copy the pages that the process will write, many at a time: cheaper than one fault each. A range that cannot be written is no
+// mistake: the working set is advice.
+static void touch_working_set(void) {
+  for (u64 i = 0; i < working_set_count; i++) call(SYS_madvise, working_set[i].start, working_set[i].length, MADV_POPULATE_WRITE);
+}
+
+// Waits until the daemon says go: from here on everything is done but user code.
+static void wait_for_release(u64 descriptor) {
+  u64 count;
+  long result;
+  send_report(RESTORE_REPORT_ARMED, 0);
+  do result = call(SYS_read, descriptor, &count, sizeof count);
+  while (result == -4 /* EINTR */);
+  if (result != sizeof count) fail(RESTORE_PHASE_RELEASE, 0, SYS_read, result < 0 ? result : -EINVAL, 0);
+}
+
 // The clone, inside the blank sandbox's namespaces: everything that is not memory.
-__attribute__((noreturn)) static void become(u32 flags) {
+__attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) {
   struct restore_program *p = program;
-  if (flags & RESTORE_ORDER_TOUCH) run(RESTORE_PHASE_TOUCH, p->touch);
+  if (flags & RESTORE_ORDER_TOUCH) touch_working_set();
   report.touched = now();
   run(RESTORE_PHASE_INSTANCE, p->instance);
   report.instance = now();
@@ -172,6 +189,10 @@ __attribute__((noreturn)) static void become(u32 flags) {
   }
   report.threads = now();
   run(RESTORE_PHASE_MAIN, p->main);
+  report.armed = now();
+  if (flags & RESTORE_ORDER_ARM) wait_for_release(release_descriptor);
+  report.released = flags & RESTORE_ORDER_ARM ? now() : report.armed;
+  run(RESTORE_PHASE_RELEASE, p->release);
   report.done = now();
   send_report(RESTORE_REPORT_DONE, 0);
   call(SYS_close_range, p->descriptor_base, ~0u, 0);
@@ -198,15 +219,21 @@ struct message_header {
   int flags, pad1;
 };
 
-// Waits for an order; answers how many descriptors came with it. Ends the template when the daemon has closed the socket.
+// Waits for an order to clone; answers how many descriptors came with it. A new working set is taken in on the way. Ends the template when the
+// daemon has closed the socket.
 static u32 receive_order(struct restore_order *order, u32 *descriptors) {
   static char ancillary[16 + 4 * RESTORE_ORDER_DESCRIPTORS] __attribute__((aligned(8)));
-  struct io_vector vector = {order, sizeof *order};
-  struct message_header header = {.vectors = &vector, .vector_count = 1, .ancillary = ancillary, .ancillary_length = sizeof ancillary};
-  long result;
-  do result = call(SYS_recvmsg, control, &header, 0x40000000 /* MSG_CMSG_CLOEXEC */);
-  while (result == -4 /* EINTR */);
-  if (result != sizeof *order) call(SYS_exit_group, 0, 0, 0);
+  struct io_vector vectors[2] = {{order, sizeof *order}, {working_set, sizeof working_set}};
+  struct message_header header;
+  for (;;) {
+    header = (struct message_header){.vectors = vectors, .vector_count = 2, .ancillary = ancillary, .ancillary_length = sizeof ancillary};
+    long result;
+    do result = call(SYS_recvmsg, control, &header, 0x40000000 /* MSG_CMSG_CLOEXEC */);
+    while (result == -4 /* EINTR */);
+    if (result < (long)sizeof *order) call(SYS_exit_group, 0, 0, 0);
+    if (!(order->flags & RESTORE_ORDER_WORKING_SET)) break;
+    working_set_count = ((u64)result - sizeof *order) / sizeof *working_set;
+  }
   u32 count = 0;
   if (header.ancillary_length >= 16) {
     count = (u32)((*(u64 *)ancillary - 16) / 4);
@@ -227,14 +254,17 @@ __attribute__((noreturn)) static void enter(const struct restore_order *order, c
   result = call(SYS_fcntl, control, F_DUPFD_CLOEXEC, base);
   if (result < 0) fail(RESTORE_PHASE_ENTER, 20, SYS_fcntl, result, 0);
   control = (u64)result;
-  for (u32 i = 0; i < order->supplied; i++) {
+  u64 released = 0;
+  u32 release = order->flags & RESTORE_ORDER_ARM ? 1 : 0;
+  for (u32 i = 0; i < order->supplied + release; i++) {
     result = call(SYS_fcntl, descriptors[1 + order->cgroups + i], F_DUPFD_CLOEXEC, base + 1);
     if (result < 0) fail(RESTORE_PHASE_ENTER, 21 + i, SYS_fcntl, result, 0);
-    program->slots[RESTORE_SLOT_SUPPLIED + i] = (u64)result;
+    if (i < order->supplied) program->slots[RESTORE_SLOT_SUPPLIED + i] = (u64)result;
+    else released = (u64)result;
   }
   call(SYS_close_range, 0, base - 1, 0);
   report.entered = now();
-  become(order->flags);
+  become(order->flags, released);
 }
 
 __attribute__((noreturn)) static void serve(void) {
@@ -245,7 +275,8 @@ __attribute__((noreturn)) static void serve(void) {
     report.id = order.id;
     report.ordered = now();
     long result = -EMSGSIZE;
-    if (count == 1 + order.cgroups + order.supplied && order.supplied <= RESTORE_SLOT_FREE - RESTORE_SLOT_SUPPLIED) {
+    u32 expected = 1 + order.cgroups + order.supplied + (order.flags & RESTORE_ORDER_ARM ? 1 : 0);
+    if (count == expected && order.supplied <= RESTORE_SLOT_FREE - RESTORE_SLOT_SUPPLIED) {
       result = call(SYS_setns, descriptors[0], CLONE_NEWPID, 0);
       if (result >= 0) {
         struct restore_clone_arguments arguments = {.flags = CLONE_PARENT, .set_tid = (u64)&program->main_process_id, .set_tid_size = 1};

@@ -27,7 +27,6 @@ enum restore_operation {
   RESTORE_OP_POKE32 = 0xF001,        // *(uint32_t *)a0 = slot[a1]
   RESTORE_OP_LOAD_PAIR = 0xF002,     // slot[a1], slot[a1 + 1] = ((uint32_t *)a0)[0], [1]: what pipe2 and socketpair answered
   RESTORE_OP_WAIT_THREADS = 0xF003,  // wait until all threads have said that they are ready
-  RESTORE_OP_TOUCH = 0xF004,         // write to every page of [a0, a0 + a1) without changing it
 };
 
 // One entry of the flat table: a system call with its six arguments.
@@ -65,9 +64,9 @@ struct restore_program {
   uint64_t main_process_id;  // inside the sandbox
   uint64_t descriptor_base;  // descriptors from here on are the restorer's own while it works
   struct restore_phase memory;   // once, in the template
-  struct restore_phase touch;    // in every clone, first: pages that are known to be written
   struct restore_phase instance; // in every clone: descriptors and process state
   struct restore_phase main;     // in every clone, when all threads exist
+  struct restore_phase release;  // in every clone, when it is to run: what makes time pass for it (timers)
   uint64_t threads, thread_count; // array of struct restore_thread
   uint64_t main_frame, main_fs_base, main_gs_base;
   uint32_t ready, go; // futexes between main and threads; 0 in the file
@@ -79,7 +78,9 @@ struct restore_program {
 #define RESTORE_SLOT_SUPPLIED 2 // one for each role
 #define RESTORE_SLOT_FREE 8     // the compiler's own begin here
 
-// Daemon to template, with descriptors: the sandbox's pidfd, `cgroups` descriptors of cgroup files, `supplied` descriptors.
+// Daemon to template, with descriptors: the sandbox's pidfd, `cgroups` descriptors of cgroup files, `supplied` descriptors, and for an armed clone
+// the eventfd that it waits on. With RESTORE_ORDER_WORKING_SET there are no descriptors, and struct restore_range follow: the pages that every clone
+// is known to write.
 struct restore_order {
   uint32_t id;
   uint32_t cgroups;
@@ -87,13 +88,21 @@ struct restore_order {
   uint32_t flags;
 };
 #define RESTORE_ORDER_DESCRIPTORS 16
-#define RESTORE_ORDER_TOUCH 1 // flags: run the touch phase
+#define RESTORE_ORDER_TOUCH 1       // flags: write to the working set's pages first, so that user code does not have to wait for their copies
+#define RESTORE_ORDER_ARM 2         // flags: wait for the eventfd before the first instruction of user code
+#define RESTORE_ORDER_WORKING_SET 4 // flags: no clone; what follows replaces the template's working set
+#define RESTORE_WORKING_SET_RANGES 4096
+
+struct restore_range {
+  uint64_t start, length; // bytes, whole pages
+};
 
 enum restore_report_kind {
   RESTORE_REPORT_TEMPLATE = 1, // the template is ready
   RESTORE_REPORT_CLONED = 2,   // value: the clone's process id as the template sees it, or -errno
   RESTORE_REPORT_DONE = 3,     // the clone is about to run user code
   RESTORE_REPORT_FAILED = 4,   // value: -errno of the operation described
+  RESTORE_REPORT_ARMED = 5,    // the clone waits for its eventfd
 };
 
 enum restore_phase_name {
@@ -105,6 +114,7 @@ enum restore_phase_name {
   RESTORE_PHASE_THREADS = 5,
   RESTORE_PHASE_THREAD = 6,
   RESTORE_PHASE_MAIN = 7,
+  RESTORE_PHASE_RELEASE = 8,
 };
 
 // Template or clone to daemon. Times are CLOCK_MONOTONIC nanoseconds.
@@ -115,5 +125,6 @@ struct restore_report {
   uint32_t phase, number; // FAILED: enum restore_phase_name; system call or operation
   uint64_t index;         // FAILED: index within the phase
   uint64_t arguments[6];  // FAILED: as passed
-  uint64_t ordered, cloned, entered, touched, instance, threads, done;
+  // `armed`: restored wholly; `released`: told to go (at once where nobody said otherwise); `done`: about to run user code.
+  uint64_t ordered, cloned, entered, touched, instance, threads, armed, released, done;
 };
