@@ -88,6 +88,7 @@ let package = Package(
       path: "Integration", exclude: ["programs"]),
     // Real sandboxes; needs root and thaw-jailer, but for the tests of the sockets.
     .testTarget(name: "SandboxTests", dependencies: ["Linux", "Sandbox", .system, .log]),
+    .testTarget(name: "FleetTests", dependencies: ["Fleet"]),
     .testTarget(name: "CatalogTests", dependencies: ["Catalog", .system]),
     .testTarget(
       name: "LambdaAPITests",

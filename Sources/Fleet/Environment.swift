@@ -35,7 +35,7 @@ final class Environment: Sendable {
 
   init(
     function: FunctionSpecification, sandbox: Sandbox, session: RuntimeSession, log: EnvironmentLog,
-    group: MultiThreadedEventLoopGroup
+    group: MultiThreadedEventLoopGroup, onExit: @escaping @Sendable (Environment) async -> Void
   ) async throws {
     self.function = function
     self.sandbox = sandbox
@@ -49,6 +49,7 @@ final class Environment: Sendable {
       let exit = await sandbox.waitForExit()
       state.withLock { $0.exit = exit }
       session.end()
+      await onExit(self)
     }
   }
 
@@ -83,7 +84,7 @@ final class Environment: Sendable {
       cloned: microseconds(timings.cloned), mapped: microseconds(timings.mapped),
       instance: microseconds(timings.instance), threads: microseconds(timings.threads),
       done: microseconds(timings.done), firstNext: microseconds(firstNext - ordered),
-      reply: microseconds(replied - ordered), processID: process.processID)
+      reply: microseconds(replied - ordered), processID: process.processID, wasArmed: timings.wasArmed)
   }
 
   /// The most memory used, in MB. A restored environment's own cgroup counts what it wrote; the pages it shares

@@ -16,11 +16,16 @@ public struct FleetConfiguration: Sendable {
   public var idleLimit: Int
   /// How long a template without restores is kept.
   public var templateIdleTimeout: Duration
+  /// Most armed environments for one version; 0: none.
+  public var armedLimit: Int
+  /// Most bytes that all armed environments together may have copied ahead.
+  public var armedMemoryBytes: UInt64
 
   /// A configuration; limits are Lambda's.
   public init(
     logDirectory: FilePath, restorer: FilePath, region: String, concurrencyLimit: Int = 1000,
-    idleTimeout: Duration = .seconds(600), idleLimit: Int = 1000, templateIdleTimeout: Duration = .seconds(3600)
+    idleTimeout: Duration = .seconds(600), idleLimit: Int = 1000, templateIdleTimeout: Duration = .seconds(3600),
+    armedLimit: Int = 2, armedMemoryBytes: UInt64 = 1 << 30
   ) {
     self.logDirectory = logDirectory
     self.restorer = restorer
@@ -29,6 +34,8 @@ public struct FleetConfiguration: Sendable {
     self.idleTimeout = idleTimeout
     self.idleLimit = idleLimit
     self.templateIdleTimeout = templateIdleTimeout
+    self.armedLimit = armedLimit
+    self.armedMemoryBytes = armedMemoryBytes
   }
 }
 
@@ -50,6 +57,10 @@ public struct FleetStatus: Sendable {
     public var lastRestore: RestoreRecord?
     /// Restores since the daemon started.
     public var restores: Int
+    /// Environments that are wholly restored and wait for their first invocation.
+    public var armed: Int
+    /// What every clone copies ahead; 0: not recorded yet.
+    public var workingSetBytes: Int
     /// What comes back changed.
     public var warnings: [String]
   }
@@ -66,6 +77,8 @@ public struct FleetStatus: Sendable {
     public var reply: Double
     /// The process, as this host sees it.
     public var processID: Int32
+    /// It had been armed before: the steps are counted from the order to run.
+    public var wasArmed: Bool
   }
   /// Environments that wait for work.
   public var idle: Int

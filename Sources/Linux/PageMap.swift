@@ -62,7 +62,9 @@ public struct PageMap: ~Copyable {
   /// The pages of [start, end) that are this process's alone: private memory that it has written since it was cloned.
   ///
   /// An entry of /proc/PID/pagemap is 64 bits: 63 present, 61 file or shared, 56 mapped exactly once.
-  public func exclusiveRuns(from start: UInt64, to end: UInt64) throws(SystemCallError) -> [(start: UInt64, end: UInt64)] {
+  public func exclusiveRuns(from start: UInt64, to end: UInt64) throws(SystemCallError) -> [(
+    start: UInt64, end: UInt64
+  )] {
     let page: UInt64 = 4096
     var result: [(start: UInt64, end: UInt64)] = []
     var entries = [UInt64](repeating: 0, count: 4096)

@@ -184,3 +184,15 @@ public struct TCPSocket: Sendable {
     return sockets
   }
 }
+
+/// The host's memory, /proc/meminfo.
+public enum MemoryInformation {
+  /// MemAvailable and MemTotal, in bytes.
+  public static func read() throws(SystemCallError) -> (available: UInt64, total: UInt64) {
+    let fields = try ProcessFields(path: "/proc/meminfo")
+    func bytes(_ name: String) -> UInt64 {
+      fields[name]?.split(separator: " ").first.flatMap { UInt64($0) }.map { $0 << 10 } ?? 0
+    }
+    return (bytes("MemAvailable"), bytes("MemTotal"))
+  }
+}

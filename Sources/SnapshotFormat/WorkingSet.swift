@@ -93,10 +93,18 @@ public struct WorkingSet: Sendable, Equatable {
     var next = 0
     for range in ranges {
       let (end, overflow) = range.start.addingReportingOverflow(range.length)
-      while next < writable.count, writable[next].end <= range.start { next += 1 }
-      guard !overflow, range.start % page == 0, range.length % page == 0, next < writable.count,
-        writable[next].start <= range.start, end <= writable[next].end
-      else { throw SnapshotFormatError("the working set names pages outside the writable mappings") }
+      guard !overflow, range.start % page == 0, range.length % page == 0 else {
+        throw SnapshotFormatError("the working set's ranges are malformed")
+      }
+      // A range may go on from one mapping into the next one beside it.
+      var position = range.start
+      while position < end {
+        while next < writable.count, writable[next].end <= position { next += 1 }
+        guard next < writable.count, writable[next].start <= position else {
+          throw SnapshotFormatError("the working set names pages outside the writable mappings")
+        }
+        position = writable[next].end
+      }
     }
   }
 }

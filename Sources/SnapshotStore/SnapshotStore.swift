@@ -62,6 +62,19 @@ public actor SnapshotStore {
     return path
   }
 
+  /// Puts a file beside a snapshot's own, durably; one of that name is replaced. Does nothing if the snapshot is gone.
+  public func attach(_ bytes: [UInt8], as name: String, to id: String) throws {
+    guard let directory = find(id: id) else { return }
+    let path = directory.appending(name)
+    let aside = directory.appending(".\(name).new")
+    let file = try FileDescriptor.open(
+      aside, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: [.ownerReadWrite])
+    try file.closeAfter { _ = try file.writeAll(bytes) }
+    try Durability.synchronize(aside)
+    guard rename(aside.string, path.string) == 0 else { throw failure("rename", aside) }
+    try Durability.synchronize(directory)
+  }
+
   /// Deletes a snapshot, if there is one.
   public func remove(id: String) throws {
     guard isName(id) else { return }

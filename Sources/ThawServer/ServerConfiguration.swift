@@ -23,6 +23,10 @@ public struct ServerConfiguration: Sendable {
   public var idleLimit = 1000
   /// Blank sandboxes that are kept ready for each version.
   public var poolTarget = 4
+  /// Most armed environments for each version; 0: none.
+  public var armedLimit = 2
+  /// Most memory that armed environments together may have copied ahead, in MB.
+  public var armedMegabytes = 1024
   /// Interpreters by runtime.
   public var interpreters: [String: FilePath] = [:]
   /// How much is logged.

@@ -16,6 +16,10 @@ public struct StatusReport: Codable, Sendable {
     /// Seconds since 1970.
     public var created: Double
     public var restores: Int
+    /// Environments that are wholly restored and wait for their first invocation.
+    public var armed: Int
+    /// What every clone copies ahead; 0: not recorded yet.
+    public var workingSetBytes: Int
     public var warnings: [String]
     /// Steps of the last restore, microseconds from the order.
     public var lastRestore: [String: Double]?
@@ -40,11 +44,12 @@ public struct StatusReport: Codable, Sendable {
       return Snapshot(
         function: version?.name ?? "(deleted)", version: version?.version ?? snapshot.revision, bytes: snapshot.bytes,
         pages: snapshot.pages, threads: snapshot.threads, created: snapshot.created, restores: snapshot.restores,
-        warnings: snapshot.warnings,
+        armed: snapshot.armed, workingSetBytes: snapshot.workingSetBytes, warnings: snapshot.warnings,
         lastRestore: snapshot.lastRestore.map {
           [
             "cloned": $0.cloned, "mapped": $0.mapped, "instance": $0.instance, "threads": $0.threads, "done": $0.done,
             "firstNext": $0.firstNext, "reply": $0.reply, "processID": Double($0.processID),
+            "armed": $0.wasArmed ? 1 : 0,
           ]
         })
     }

@@ -57,7 +57,8 @@ public enum ThawServer {
       configuration: FleetConfiguration(
         logDirectory: data.logs, restorer: restorer, region: configuration.region,
         concurrencyLimit: configuration.concurrencyLimit, idleTimeout: .seconds(configuration.idleSeconds),
-        idleLimit: configuration.idleLimit),
+        idleLimit: configuration.idleLimit, armedLimit: configuration.armedLimit,
+        armedMemoryBytes: UInt64(max(0, configuration.armedMegabytes)) << 20),
       jailer: jailer, pool: pool, store: store, runtimes: runtimes, group: .singleton, logger: logger)
     let names = FunctionNames(account: configuration.account, region: configuration.region)
     let lifecycle = VersionLifecycle(catalog: catalog, code: code, host: fleet, names: names, logger: logger)

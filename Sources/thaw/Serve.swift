@@ -20,6 +20,13 @@ struct Serve: AsyncParsableCommand {
   var maxIdle = 1000
   @Option(help: "Blank sandboxes kept ready for each version.")
   var pool = 4
+  @Option(
+    help:
+      "Armed environments for each version that was used lately: wholly restored, waiting before the first instruction of its code; 0 for none."
+  )
+  var armed = 2
+  @Option(help: "Most memory that armed environments together copy ahead, in MB.")
+  var armedMemory = 1024
   @Option(help: "trace, debug, info, notice, warning, error or critical.")
   var logLevel = "info"
 
@@ -32,6 +39,8 @@ struct Serve: AsyncParsableCommand {
     server.idleSeconds = idleSeconds
     server.idleLimit = maxIdle
     server.poolTarget = pool
+    server.armedLimit = armed
+    server.armedMegabytes = armedMemory
     guard let level = Logger.Level(rawValue: logLevel) else {
       throw ValidationError("--log-level wants one of trace, debug, info, notice, warning, error and critical")
     }

@@ -1,0 +1,228 @@
+internal import Logging
+internal import Linux
+internal import Metering
+internal import NIOCore
+internal import Restore
+internal import RuntimeAPI
+internal import Runtimes
+internal import Sandbox
+internal import SystemPackage
+
+extension Fleet {
+  // MARK: Environments
+
+  enum Started {
+    case ready(Environment)
+    /// Init failed: the error is the invocation's answer.
+    case failed(InvocationResult)
+  }
+
+  func takeIdle(_ revision: String) -> Environment? {
+    while let environment = idle[revision]?.popLast() {
+      if environment.exit == nil {
+        busy[ObjectIdentifier(environment)] = environment
+        return environment
+      }
+      Task { await environment.end() }
+    }
+    return nil
+  }
+
+  func keep(_ environment: Environment) {
+    busy[ObjectIdentifier(environment)] = nil
+    let waiting = idle.values.reduce(0) { $0 + $1.count }
+    // A timeout that fired just when the answer came has ended the session.
+    guard isOpen, environment.exit == nil, !environment.session.isEnded,
+      !discarded.contains(environment.function.revision),
+      waiting < configuration.idleLimit
+    else {
+      // The reply does not wait for that.
+      Task { await environment.end() }
+      return
+    }
+    environment.idleSince = ContinuousClock.now
+    idle[environment.function.revision, default: []].append(environment)
+  }
+
+  func giveUp(_ environment: Environment) async {
+    busy[ObjectIdentifier(environment)] = nil
+    await environment.end()
+  }
+
+  func start(_ function: FunctionSpecification) async throws(FleetError) -> Started {
+    guard function.snapStart else { return try await startCold(function) }
+    let template: Template
+    do throws(RestoreError) {
+      template = try await self.template(function)
+    } catch {
+      switch error.code {
+      case .corrupt, .incompatible:
+        logger.warning(
+          "the snapshot of \(function.name):\(function.version) cannot be used, it is served by cold starts until a new one is there: \(error.message)"
+        )
+        await rebuild(function)
+      case .templateGone, .failed:
+        logger.error("the snapshot of \(function.name):\(function.version) could not be brought back: \(error.message)")
+      }
+      return try await startCold(function)
+    }
+    do {
+      return try await restore(function, template)
+    } catch let error as FleetError {
+      throw error
+    } catch let error as RestoreError {
+      // A template that has gone is built anew by the next invocation.
+      if error.code == .templateGone { await closeTemplate(function.revision, ifStill: template) }
+      logger.error("a restore of \(function.name):\(function.version) failed: \(error.message)")
+      return try await startCold(function)
+    } catch {
+      throw FleetError(code: .service, message: "\(error)")
+    }
+  }
+
+  func makeEnvironment(
+    _ function: FunctionSpecification, _ sandbox: Sandbox, session: RuntimeSession
+  ) async throws -> Environment {
+    try await Environment(
+      function: function, sandbox: sandbox, session: session, log: newLog(function), group: group
+    ) { [weak self] environment in await self?.processEnded(environment) }
+  }
+
+  /// The process of an environment has ended by itself: one that waits for work is of no use any more.
+  private func processEnded(_ environment: Environment) async {
+    let revision = environment.function.revision
+    let waited =
+      idle[revision]?.contains { $0 === environment } == true
+      || armed[revision]?.contains { $0.environment === environment } == true
+    guard waited else { return }
+    idle[revision]?.removeAll { $0 === environment }
+    armed[revision]?.removeAll { $0.environment === environment }
+    await environment.end()
+  }
+
+  func newLog(_ function: FunctionSpecification) -> EnvironmentLog {
+    let key = "\(function.name)/\(function.version)"
+    let log =
+      logs[key]
+      ?? FunctionLog(directory: configuration.logDirectory, function: function.name, version: function.version)
+    logs[key] = log
+    environmentNumber += 1
+    return EnvironmentLog(log: log, environment: "env-\(environmentNumber)")
+  }
+
+  func specification(
+    _ function: FunctionSpecification, _ bundle: RuntimeBundle, seed: FilePath? = nil
+  ) -> SandboxSpecification {
+    SandboxSpecification(
+      mounts: bundle.mounts.map { SandboxSpecification.Mount(source: $0.source, target: $0.target) }
+        + [SandboxSpecification.Mount(source: function.codeDirectory, target: "/var/task")],
+      temporarySeed: seed,
+      temporaryBytes: function.ephemeralStorageMegabytes << 20,
+      memoryBytes: function.memoryMegabytes << 20,
+      cpus: Double(function.memoryMegabytes) / 1769)
+  }
+
+  func bundle(_ runtime: String) async throws(FleetError) -> RuntimeBundle {
+    do throws(RuntimeBundleError) {
+      return try await runtimes.bundle(runtime)
+    } catch {
+      throw FleetError(code: .runtimeUnavailable, message: error.message)
+    }
+  }
+
+  // MARK: Cold starts
+
+  enum InitializationType: String { case onDemand = "on-demand", snapStart = "snap-start" }
+
+  /// A sandbox in which the runtime has been started.
+  func launch(_ function: FunctionSpecification) async throws(FleetError) -> Environment {
+    let bundle = try await bundle(function.runtime)
+    do {
+      let sandbox = try await pool.acquire(specification(function, bundle))
+      let environment: Environment
+      do {
+        environment = try await makeEnvironment(
+          function, sandbox, session: RuntimeSession(snapStart: function.snapStart))
+      } catch {
+        await sandbox.terminate()
+        throw error
+      }
+      busy[ObjectIdentifier(environment)] = environment
+      environment.log.write("INIT_START Runtime Version: \(bundle.identifier)")
+      do {
+        _ = try await sandbox.start(
+          arguments: bundle.arguments(handler: function.handler),
+          environment: variables(function, bundle).map { "\($0.key)=\($0.value)" }, workingDirectory: "/var/task")
+      } catch {
+        await giveUp(environment)
+        throw error
+      }
+      return environment
+    } catch {
+      throw FleetError(code: .service, message: "no execution environment could be made: \(error)")
+    }
+  }
+
+  func variables(_ function: FunctionSpecification, _ bundle: RuntimeBundle) -> [String: String] {
+    let type: InitializationType = function.snapStart ? .snapStart : .onDemand
+    var variables = [
+      "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
+      "LD_LIBRARY_PATH": "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+      "LANG": "C.UTF-8", "TZ": ":UTC", "HOME": "/tmp",
+      "_HANDLER": function.handler, "LAMBDA_TASK_ROOT": "/var/task", "LAMBDA_RUNTIME_DIR": "/var/runtime",
+      "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001", "AWS_LAMBDA_FUNCTION_NAME": function.name,
+      "AWS_LAMBDA_FUNCTION_VERSION": function.version,
+      "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "\(function.memoryMegabytes)",
+      "AWS_LAMBDA_INITIALIZATION_TYPE": type.rawValue,
+      "AWS_REGION": configuration.region, "AWS_DEFAULT_REGION": configuration.region,
+    ]
+    if type == .onDemand {
+      variables["AWS_LAMBDA_LOG_GROUP_NAME"] = "/aws/lambda/\(function.name)"
+      variables["AWS_LAMBDA_LOG_STREAM_NAME"] =
+        "\(LogTime.now().prefix(10).replacing("-", with: "/"))/[\(function.version)]\(environmentNumber)"
+    }
+    for (name, value) in bundle.environment { variables[name] = value }
+    for (name, value) in function.environment {
+      // A user's PYTHONPATH and the like come before the runtime's own.
+      let own = name == "PYTHONPATH" ? variables[name] : nil
+      variables[name] = own.map { "\(value):\($0)" } ?? value
+    }
+    return variables
+  }
+
+  func startCold(_ function: FunctionSpecification) async throws(FleetError) -> Started {
+    let clock = ContinuousClock()
+    let begin = clock.now
+    let environment = try await launch(function)
+    environment.session.allowRestore()
+    // Init has 10 s on demand, as on AWS; a slow one may go on within the function's own time after that.
+    let limit = max(Duration.seconds(10), function.timeout)
+    let timer = after(limit) { environment.session.end() }
+    let outcome = await environment.session.initialized()
+    timer.cancel()
+    let duration = clock.now - begin
+    switch outcome {
+    case .ready, .waitingForRestore:
+      environment.limitCPU()
+      environment.log.write("INIT_REPORT Init Duration: \(duration.milliseconds) ms\tPhase: init\tStatus: success")
+      environment.setOrigin(.cold(initialization: duration))
+      return .ready(environment)
+    case .failed(let error):
+      environment.log.write(
+        "INIT_REPORT Init Duration: \(duration.milliseconds) ms\tPhase: init\tStatus: error\tError Type: \(error.type)")
+      await giveUp(environment)
+      return .failed(
+        InvocationResult(payload: Array(error.body.readableBytesView), functionError: "Unhandled", logTail: []))
+    case .ended:
+      environment.drainOutput()
+      let ended = reason(environment, limit: limit)
+      environment.log.write(
+        "INIT_REPORT Init Duration: \(duration.milliseconds) ms\tPhase: init\tStatus: error\tError Type: \(ended.type)")
+      await giveUp(environment)
+      return .failed(
+        InvocationResult(
+          payload: errorObject(type: ended.type, message: "Error: \(ended.text)"), functionError: "Unhandled",
+          logTail: []))
+    }
+  }
+}
