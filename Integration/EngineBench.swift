@@ -122,7 +122,7 @@ final class EngineBench: Sendable {
     try RuntimeStandIn.send("go\n", to: connection)
     let process = try await template.restore(into: sandbox)
     _ = try await blocking { try RuntimeStandIn.line(connection) }
-    let workingSet = try WorkingSet(writtenBy: process.processID, of: manifest)
+    let workingSet = try WorkingSet(usedBy: process.processID, of: manifest)
     await sandbox.terminate()
     return try WorkingSet(decoding: workingSet.encode(imageDigest: manifest.imageDigest), for: manifest)
   }

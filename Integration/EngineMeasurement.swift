@@ -69,7 +69,7 @@ struct EngineMeasurement {
     var figures = Figures(name: subject.name, restore: [], armed: [], fork: [], steps: [:], workingSet: 0)
     // The first clone shows which pages are written, as in the fleet.
     let first = try await start(template, in: seeded, bench) { process in
-      template.use(try WorkingSet(writtenBy: process.processID, of: snapshot.manifest))
+      template.use(try WorkingSet(usedBy: process.processID, of: snapshot.manifest))
     }
     try #require(first.timings.wasArmed == false)
     figures.workingSet = template.workingSet?.bytes ?? 0
@@ -79,7 +79,8 @@ struct EngineMeasurement {
       figures.restore.append(restored.microseconds)
       let timings = restored.timings
       for (name, time) in [
-        ("cloned", timings.cloned), ("mapped", timings.mapped), ("instance", timings.instance),
+        ("cloned", timings.cloned), ("entered", timings.entered), ("mapped", timings.mapped),
+        ("instance", timings.instance),
         ("threads", timings.threads), ("done", timings.done),
       ] { steps[name, default: []].append(time / .microseconds(1)) }
       figures.armed.append(try await start(template, in: seeded, bench, arming: true).microseconds)

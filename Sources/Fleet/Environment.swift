@@ -81,7 +81,8 @@ final class Environment: Sendable {
     func microseconds(_ time: Duration) -> Double { time / .microseconds(1) }
     let timings = process.timings
     return FleetStatus.RestoreRecord(
-      cloned: microseconds(timings.cloned), mapped: microseconds(timings.mapped),
+      cloned: microseconds(timings.cloned), entered: microseconds(timings.entered),
+      mapped: microseconds(timings.mapped),
       instance: microseconds(timings.instance), threads: microseconds(timings.threads),
       done: microseconds(timings.done), firstNext: microseconds(firstNext - ordered),
       reply: microseconds(replied - ordered), processID: process.processID, wasArmed: timings.wasArmed)

@@ -105,7 +105,7 @@ extension Fleet {
   func recordWorkingSet(_ revision: String, of processID: Int32) async {
     guard let template = await currentTemplate(revision), template.workingSet == nil else { return }
     do {
-      let workingSet = try WorkingSet(writtenBy: processID, of: template.manifest)
+      let workingSet = try WorkingSet(usedBy: processID, of: template.manifest)
       template.use(workingSet)
       try await store.attach(
         workingSet.encode(imageDigest: template.manifest.imageDigest), as: WorkingSet.fileName, to: revision)

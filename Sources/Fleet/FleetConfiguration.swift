@@ -67,6 +67,7 @@ public struct FleetStatus: Sendable {
   /// When the steps of one restore were done, in microseconds from the order.
   public struct RestoreRecord: Sendable {
     public var cloned: Double
+    public var entered: Double
     public var mapped: Double
     public var instance: Double
     public var threads: Double

@@ -8,7 +8,9 @@ public struct RestoreTimings: Sendable, Hashable {
   public var wasArmed: Bool
   /// The template had cloned itself.
   public var cloned: Duration
-  /// The namespaces were joined and the memory was complete.
+  /// The sandbox's namespaces and cgroups were joined.
+  public var entered: Duration
+  /// The memory was complete: the working set was copied ahead.
   public var mapped: Duration
   /// Descriptors and process state were back.
   public var instance: Duration
@@ -23,6 +25,7 @@ public struct RestoreTimings: Sendable, Hashable {
     // What came before the order took none of its time.
     func since(_ time: UInt64) -> Duration { .nanoseconds(Int64(time > start ? time - start : 0)) }
     cloned = since(report.cloned)
+    entered = since(report.entered)
     mapped = since(report.touched)
     instance = since(report.instance)
     threads = since(report.threads)

@@ -115,15 +115,18 @@ public final class Template: Sendable {
     self.jailer = jailer
   }
 
-  /// The working set that clones write to ahead of need; nil if none was recorded yet.
+  /// The working set that clones have ahead of need; nil if none was recorded yet.
   public var workingSet: WorkingSet? { state.withLock { $0.workingSet } }
 
-  /// Lets every later clone write to these pages before anything else happens in it.
+  /// Lets every later clone have these pages before anything else happens in it.
   public func use(_ workingSet: WorkingSet) {
     let order = restore_order(id: 0, cgroups: 0, supplied: 0, flags: UInt32(RESTORE_ORDER_WORKING_SET))
     var message = withUnsafeBytes(of: order) { Array($0) }
-    for range in workingSet.ranges {
-      for word in [range.start, range.length] { withUnsafeBytes(of: word) { message.append(contentsOf: $0) } }
+    for (ranges, written) in [(workingSet.written, UInt64(1)), (workingSet.read, 0)] {
+      for range in ranges {
+        let encoded = restore_range(start: range.start, length: range.length, written: written)
+        withUnsafeBytes(of: encoded) { message.append(contentsOf: $0) }
+      }
     }
     // A template that does not take it is gone, which the next order tells.
     guard (try? socket.send(message)) != nil else { return }

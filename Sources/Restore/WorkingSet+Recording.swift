@@ -4,19 +4,28 @@ public import SnapshotFormat
 internal import SystemPackage
 
 extension WorkingSet {
-  /// What a restored process has written so far: the pages that it no longer shares with its template.
+  /// What a restored process has used so far: the pages that it no longer shares with its template, and the pages of
+  /// files that it has mapped.
   ///
   /// To be called while the template lives, soon after the first reply.
-  public init(writtenBy processID: Int32, of manifest: SnapshotManifest) throws(RestoreError) {
+  public init(usedBy processID: Int32, of manifest: SnapshotManifest) throws(RestoreError) {
     do {
       let pages = try PageMap(process: processID)
-      var ranges: [Range] = []
-      for mapping in manifest.process.mappings where mapping.canBeCopiedAhead {
-        for run in try pages.exclusiveRuns(from: mapping.start, to: mapping.end) {
-          ranges.append(Range(start: run.start, length: run.end - run.start))
+      var written: [Range] = []
+      var read: [Range] = []
+      for mapping in manifest.process.mappings {
+        if mapping.canBeCopiedAhead {
+          for run in try pages.exclusiveRuns(from: mapping.start, to: mapping.end) {
+            written.append(Range(start: run.start, length: run.end - run.start))
+          }
+        }
+        if mapping.canBeMappedAhead {
+          for run in try pages.regions(from: mapping.start, to: mapping.end) where run.isFile && !run.isGuard {
+            read.append(Range(start: run.start, length: run.end - run.start))
+          }
         }
       }
-      self.init(ranges)
+      self.init(written: written, read: read)
     } catch { throw RestoreError(wrapping: error) }
   }
 

@@ -1,7 +1,7 @@
 internal import Crypto
 
-/// The pages that a restored process is known to write until its first reply: recorded once from a real one, and
-/// copied ahead of need in every later clone. It is advice: a wrong one costs time or memory, never correctness.
+/// The pages that a restored process is known to use until its first reply: recorded once from a real one; those that
+/// it wrote are copied ahead of need in every later clone, the pages of files that it read are mapped. It is advice: a wrong one costs time or memory, never correctness.
 ///
 /// On disk it is the file `working-set` beside the manifest: magic, version, the image's SHA-256, the ranges, and the
 /// SHA-256 of everything before.
@@ -20,15 +20,22 @@ public struct WorkingSet: Sendable, Equatable {
     }
   }
 
-  /// The pages, by address, apart from each other; at most ``maximumRanges``.
-  public private(set) var ranges: [Range]
+  /// The pages that are written, by address, apart from each other.
+  public private(set) var written: [Range]
+  /// The pages of mapped files that are read, likewise; both together at most ``maximumRanges``.
+  public private(set) var read: [Range]
 
   /// Most ranges in a set: RESTORE_WORKING_SET_RANGES of restore_program.h.
   public static let maximumRanges = 4096
 
   /// A set of these pages. Neighbours become one range; where there are more than ``maximumRanges``, the smallest
-  /// are left out.
-  public init(_ pages: [Range]) {
+  /// are left out, those that are only read first.
+  public init(written: [Range], read: [Range]) {
+    self.written = WorkingSet.joined(written, atMost: WorkingSet.maximumRanges)
+    self.read = WorkingSet.joined(read, atMost: WorkingSet.maximumRanges - self.written.count)
+  }
+
+  private static func joined(_ pages: [Range], atMost limit: Int) -> [Range] {
     var joined: [Range] = []
     for range in pages.sorted(by: { $0.start < $1.start }) where range.length > 0 {
       if let last = joined.last, last.start + last.length >= range.start {
@@ -37,16 +44,13 @@ public struct WorkingSet: Sendable, Equatable {
         joined.append(range)
       }
     }
-    if joined.count > WorkingSet.maximumRanges {
-      joined.sort { $0.length > $1.length }
-      joined.removeLast(joined.count - WorkingSet.maximumRanges)
-      joined.sort { $0.start < $1.start }
-    }
-    ranges = joined
+    guard joined.count > limit else { return joined }
+    joined.sort { $0.length > $1.length }
+    return joined.prefix(limit).sorted { $0.start < $1.start }
   }
 
   /// How many bytes every clone copies ahead.
-  public var bytes: UInt64 { ranges.reduce(0) { $0 + $1.length } }
+  public var bytes: UInt64 { written.reduce(0) { $0 + $1.length } }
 
   private static let magic = Array("THAWWSET".utf8)
   private static let version: UInt32 = 1
@@ -58,7 +62,7 @@ public struct WorkingSet: Sendable, Equatable {
     writer.bytes = WorkingSet.magic
     writer.put(WorkingSet.version)
     writer.put(imageDigest)
-    writer.put(words: ranges.flatMap { [$0.start, $0.length] })
+    for ranges in [written, read] { writer.put(words: ranges.flatMap { [$0.start, $0.length] }) }
     return writer.bytes + Array(SHA256.hash(data: writer.bytes))
   }
 
@@ -79,31 +83,41 @@ public struct WorkingSet: Sendable, Equatable {
     guard try reader.data() == manifest.imageDigest else {
       throw SnapshotFormatError("the working set is of another snapshot")
     }
-    let words = try reader.words(UInt64.self)
-    guard words.count.isMultiple(of: 2), words.count / 2 <= WorkingSet.maximumRanges, reader.remaining == 0 else {
-      throw SnapshotFormatError("the working set's ranges are malformed")
-    }
-    self.init(stride(from: 0, to: words.count, by: 2).map { Range(start: words[$0], length: words[$0 + 1]) })
-    try validate(manifest)
-  }
-
-  private func validate(_ manifest: SnapshotManifest) throws(SnapshotFormatError) {
-    let page = SnapshotManifest.pageSize
-    let writable = manifest.process.mappings.filter(\.canBeCopiedAhead)
-    var next = 0
-    for range in ranges {
-      let (end, overflow) = range.start.addingReportingOverflow(range.length)
-      guard !overflow, range.start % page == 0, range.length % page == 0 else {
+    var lists: [[Range]] = []
+    for _ in 0..<2 {
+      let words = try reader.words(UInt64.self)
+      guard words.count.isMultiple(of: 2), words.count / 2 <= WorkingSet.maximumRanges else {
         throw SnapshotFormatError("the working set's ranges are malformed")
       }
+      lists.append(
+        stride(from: 0, to: words.count, by: 2).map { Range(start: words[$0], length: words[$0 + 1]) })
+    }
+    guard reader.remaining == 0 else { throw SnapshotFormatError("the working set has bytes too many") }
+    for (ranges, fits) in zip(lists, [\Mapping.canBeCopiedAhead, \Mapping.canBeMappedAhead]) {
+      try WorkingSet.validate(ranges, within: manifest.process.mappings.filter { $0[keyPath: fits] })
+    }
+    self.init(written: lists[0], read: lists[1])
+  }
+
+  /// Whole pages that lie in mappings; both by address.
+  private static func validate(_ ranges: [Range], within mappings: [Mapping]) throws(SnapshotFormatError) {
+    let page = SnapshotManifest.pageSize
+    var next = 0
+    var lowest: UInt64 = 0
+    for range in ranges {
+      let (end, overflow) = range.start.addingReportingOverflow(range.length)
+      guard !overflow, range.start >= lowest, range.start % page == 0, range.length % page == 0 else {
+        throw SnapshotFormatError("the working set's ranges are malformed")
+      }
+      lowest = end
       // A range may go on from one mapping into the next one beside it.
       var position = range.start
       while position < end {
-        while next < writable.count, writable[next].end <= position { next += 1 }
-        guard next < writable.count, writable[next].start <= position else {
-          throw SnapshotFormatError("the working set names pages outside the writable mappings")
+        while next < mappings.count, mappings[next].end <= position { next += 1 }
+        guard next < mappings.count, mappings[next].start <= position else {
+          throw SnapshotFormatError("the working set names pages outside the mappings that it is for")
         }
-        position = writable[next].end
+        position = mappings[next].end
       }
     }
   }
@@ -113,5 +127,11 @@ extension Mapping {
   /// Whether a clone's pages of this mapping are its own copies once it writes to them.
   public var canBeCopiedAhead: Bool {
     protection.contains(.write) && flags.isDisjoint(with: [.shared, .wipeOnFork, .dontFork])
+  }
+
+  /// Whether its file's pages can be mapped before they are needed.
+  public var canBeMappedAhead: Bool {
+    if case .anonymous = backing { return false }
+    return protection.contains(.read) && flags.isDisjoint(with: [.wipeOnFork, .dontFork])
   }
 }

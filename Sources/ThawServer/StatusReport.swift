@@ -47,7 +47,8 @@ public struct StatusReport: Codable, Sendable {
         armed: snapshot.armed, workingSetBytes: snapshot.workingSetBytes, warnings: snapshot.warnings,
         lastRestore: snapshot.lastRestore.map {
           [
-            "cloned": $0.cloned, "mapped": $0.mapped, "instance": $0.instance, "threads": $0.threads, "done": $0.done,
+            "cloned": $0.cloned, "entered": $0.entered, "mapped": $0.mapped, "instance": $0.instance,
+            "threads": $0.threads, "done": $0.done,
             "firstNext": $0.firstNext, "reply": $0.reply, "processID": Double($0.processID),
             "armed": $0.wasArmed ? 1 : 0,
           ]

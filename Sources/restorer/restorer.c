@@ -159,10 +159,11 @@ __attribute__((noinline)) static long clone_thread(struct restore_thread *thread
   return result;
 }
 
-// Lets the kernel copy the pages that the process will write, many at a time: cheaper than one fault each. A range that cannot be written is no
+// Lets the kernel copy (or map) the pages that the process will use, many at a time: cheaper than one fault each. A range for which that fails is no
 // mistake: the working set is advice.
-static void touch_working_set(void) {
-  for (u64 i = 0; i < working_set_count; i++) call(SYS_madvise, working_set[i].start, working_set[i].length, MADV_POPULATE_WRITE);
+static void touch_working_set(int arming) {
+  for (const struct restore_range *range = working_set; range < working_set + working_set_count; range++)
+    if (range->written || arming) call(SYS_madvise, range->start, range->length, range->written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
 // Waits until the daemon says go: from here on everything is done but user code.
@@ -178,7 +179,7 @@ static void wait_for_release(u64 descriptor) {
 // The clone, inside the blank sandbox's namespaces: everything that is not memory.
 __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) {
   struct restore_program *p = program;
-  if (flags & RESTORE_ORDER_TOUCH) touch_working_set();
+  if (flags & RESTORE_ORDER_TOUCH) touch_working_set(flags & RESTORE_ORDER_ARM);
   report.touched = now();
   run(RESTORE_PHASE_INSTANCE, p->instance);
   report.instance = now();

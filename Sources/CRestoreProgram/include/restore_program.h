@@ -80,7 +80,7 @@ struct restore_program {
 
 // Daemon to template, with descriptors: the sandbox's pidfd, `cgroups` descriptors of cgroup files, `supplied` descriptors, and for an armed clone
 // the eventfd that it waits on. With RESTORE_ORDER_WORKING_SET there are no descriptors, and struct restore_range follow: the pages that every clone
-// is known to write.
+// is known to use.
 struct restore_order {
   uint32_t id;
   uint32_t cgroups;
@@ -88,13 +88,14 @@ struct restore_order {
   uint32_t flags;
 };
 #define RESTORE_ORDER_DESCRIPTORS 16
-#define RESTORE_ORDER_TOUCH 1       // flags: write to the working set's pages first, so that user code does not have to wait for their copies
+#define RESTORE_ORDER_TOUCH 1       // flags: have the working set's pages there first, so that user code does not fault on each
 #define RESTORE_ORDER_ARM 2         // flags: wait for the eventfd before the first instruction of user code
 #define RESTORE_ORDER_WORKING_SET 4 // flags: no clone; what follows replaces the template's working set
 #define RESTORE_WORKING_SET_RANGES 4096
 
 struct restore_range {
   uint64_t start, length; // bytes, whole pages
+  uint64_t written;       // 1: the clone will write them; 0: it will read them, which is worth the trouble only ahead of time, in an armed clone
 };
 
 enum restore_report_kind {
