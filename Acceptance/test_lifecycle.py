@@ -3,11 +3,12 @@
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
 
-from daemon import archive, deploy, invoke, publish_version, wait
+from daemon import ROLE, archive, deploy, invoke, publish_version, wait
 
 COUNTER = """
 import os
@@ -206,3 +207,21 @@ def test_not_ready_while_pending(client):
 def test_dry_run(client):
     deploy(client, "dry", "def handler(event, context): return 1", publish=False)
     assert client.invoke(FunctionName="dry", InvocationType="DryRun")["StatusCode"] == 204
+
+
+def test_functions_may_be_created_and_deleted_at_once(client):
+    """One creation's collection of unused code must not take away what another has just unpacked."""
+    def cycle(number):
+        for turn in range(6):
+            name = f"parallel-{number}"
+            client.create_function(
+                FunctionName=name, Runtime="python3.12", Role=ROLE, Handler="app.handler",
+                Code={"ZipFile": archive(app__py=f"def handler(event, context): return [{number}, {turn}]")})
+            client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+            reply, _ = invoke(client, name)
+            assert reply == [number, turn]
+            client.delete_function(FunctionName=name)
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(cycle, range(8)))

@@ -2,6 +2,7 @@ internal import CArchive
 internal import Crypto
 internal import Foundation
 internal import Linux
+internal import Synchronization
 public import SystemPackage
 
 /// Code as it was stored.
@@ -28,13 +29,15 @@ public struct CodeError: Error, Sendable, Equatable {
 }
 
 /// Unpacked code, once for each hash, read-only: `code/HASH/`, with the archive beside it as `code/HASH.zip`.
-public struct CodeStore: Sendable {
+public final class CodeStore: Sendable {
   /// Most bytes of unpacked code (Lambda's limit).
   public static let maximumUnpacked = 262_144_000
   /// Most bytes of an archive that is uploaded directly (Lambda's limit).
   public static let maximumArchive = 52_428_800
 
   private let directory: FilePath
+  /// How many hold code that the catalog may not name yet, by id; nothing is collected while it is being decided.
+  private let held = Mutex<[String: Int]>([:])
   private static let stagingPrefix = ".staging-"
 
   /// A store in `directory`, which is made; what was half-unpacked is removed.
@@ -52,7 +55,8 @@ public struct CodeStore: Sendable {
   /// The archive.
   public func archive(of id: String) -> FilePath { directory.appending("\(id).zip") }
 
-  /// Unpacks an archive, unless it is there already.
+  /// Unpacks an archive, unless it is there already. The code is held, so that no collection takes it away before the
+  /// catalog names it: the caller releases it afterwards (see ``release(_:)``).
   ///
   /// - Throws: `CodeError` if it is not a zip, reaches outside, or is too large.
   public func store(_ archive: [UInt8]) throws -> StoredCode {
@@ -67,31 +71,51 @@ public struct CodeStore: Sendable {
     }.joined()
     let code = StoredCode(sha256: Data(digest).base64EncodedString(), id: id, size: archive.count)
     let target = directory(of: id)
+    held.withLock { $0[id, default: 0] += 1 }
     if (try? FileStatus(path: target.string)) != nil { return code }
     let staging = directory.appending(CodeStore.stagingPrefix + UUID().uuidString)
+    let zip = directory.appending(CodeStore.stagingPrefix + UUID().uuidString)
+    defer { for path in [staging, zip] { try? DirectoryCopy.remove(path.string) } }
     do {
       try unpack(archive, into: staging)
-      try Data(archive).write(to: URL(fileURLWithPath: self.archive(of: id).string), options: .atomic)
-      guard rename(staging.string, target.string) == 0 || errno == ENOTEMPTY || errno == EEXIST else {
-        throw SystemCallError(call: "rename", subject: staging.string, errno: Errno(rawValue: errno))
+      // Made aside under a name that a collection leaves alone. The directory comes last: it says that all is there.
+      try Data(archive).write(to: URL(fileURLWithPath: zip.string))
+      for (made, place) in [(zip, self.archive(of: id)), (staging, target)]
+      where rename(made.string, place.string) != 0 && errno != ENOTEMPTY && errno != EEXIST {
+        throw SystemCallError(call: "rename", subject: made.string, errno: Errno(rawValue: errno))
       }
       try Durability.synchronize(directory)
     } catch {
-      try? DirectoryCopy.remove(staging.string)
+      release(code)
       throw error
     }
-    try? DirectoryCopy.remove(staging.string)
     return code
   }
 
-  /// Deletes code that nobody uses any more.
-  public func collect(keeping used: Set<String>) throws {
-    for name in try DirectoryCopy.names(in: directory.string) {
-      let id = name.hasSuffix(".zip") ? String(name.dropLast(4)) : name
-      if !used.contains(id), !name.hasPrefix(CodeStore.stagingPrefix) {
-        try DirectoryCopy.remove(directory.appending(name).string)
+  /// Lets go of code that ``store(_:)`` answered: from now on the catalog alone says whether it is used.
+  public func release(_ code: StoredCode) {
+    held.withLock { held in
+      let count = held[code.id, default: 0] - 1
+      held[code.id] = count > 0 ? count : nil
+    }
+  }
+
+  /// Deletes code that is neither used nor held. `used` is asked for while nobody can begin to hold any.
+  public func collect(keeping used: () -> Set<String>) throws {
+    // What goes steps aside in one moment; deleting it takes longer.
+    let aside = try held.withLock { held in
+      let kept = used().union(held.keys)
+      return try DirectoryCopy.names(in: directory.string).compactMap { name -> FilePath? in
+        let id = name.hasSuffix(".zip") ? String(name.dropLast(4)) : name
+        guard !kept.contains(id), !name.hasPrefix(CodeStore.stagingPrefix) else { return nil }
+        let old = directory.appending(CodeStore.stagingPrefix + UUID().uuidString)
+        guard rename(directory.appending(name).string, old.string) == 0 else {
+          throw SystemCallError(call: "rename", subject: name, errno: Errno(rawValue: errno))
+        }
+        return old
       }
     }
+    for path in aside { try DirectoryCopy.remove(path.string) }
   }
 
   private func unpack(_ bytes: [UInt8], into staging: FilePath) throws {

@@ -194,6 +194,7 @@ extension Fleet {
     let clock = ContinuousClock()
     let begin = clock.now
     let environment = try await launch(function)
+    environment.log.beginInvocation()
     environment.session.allowRestore()
     // Init has 10 s on demand, as on AWS; a slow one may go on within the function's own time after that.
     let limit = max(Duration.seconds(10), function.timeout)
@@ -208,21 +209,25 @@ extension Fleet {
       environment.setOrigin(.cold(initialization: duration))
       return .ready(environment)
     case .failed(let error):
-      environment.log.write(
-        "INIT_REPORT Init Duration: \(duration.milliseconds) ms\tPhase: init\tStatus: error\tError Type: \(error.type)")
-      await giveUp(environment)
-      return .failed(
-        InvocationResult(payload: Array(error.body.readableBytesView), functionError: "Unhandled", logTail: []))
+      return await initializationFailed(
+        environment, after: duration, type: error.type, payload: Array(error.body.readableBytesView))
     case .ended:
       environment.drainOutput()
       let ended = reason(environment, limit: limit)
-      environment.log.write(
-        "INIT_REPORT Init Duration: \(duration.milliseconds) ms\tPhase: init\tStatus: error\tError Type: \(ended.type)")
-      await giveUp(environment)
-      return .failed(
-        InvocationResult(
-          payload: errorObject(type: ended.type, message: "Error: \(ended.text)"), functionError: "Unhandled",
-          logTail: []))
+      return await initializationFailed(
+        environment, after: duration, type: ended.type,
+        payload: errorObject(type: ended.type, message: "Error: \(ended.text)"))
     }
+  }
+
+  private func initializationFailed(
+    _ environment: Environment, after duration: Duration, type: String, payload: [UInt8]
+  ) async -> Started {
+    environment.drainOutput()
+    environment.log.write(
+      "INIT_REPORT Init Duration: \(duration.milliseconds) ms\tPhase: init\tStatus: error\tError Type: \(type)")
+    let tail = environment.log.endInvocation()
+    await giveUp(environment)
+    return .failed(InvocationResult(payload: payload, functionError: "Unhandled", logTail: tail))
   }
 }

@@ -104,6 +104,7 @@ extension LambdaAPI {
       throw APIError.conflict("Function already exist: \(reference.name)")
     }
     let stored = try await store(request.Code)
+    defer { code.release(stored) }
     let version = try catalog.create(
       FunctionVersion(
         name: reference.name, functionID: UUID().uuidString.lowercased(), runtime: runtime, handler: handler,
@@ -206,7 +207,7 @@ extension LambdaAPI {
     }
   }
 
-  /// Unpacks off the event loops.
+  /// Unpacks off the event loops; the caller releases the code when the catalog names it.
   private func store(_ request: CodeRequest?) async throws -> StoredCode {
     guard let zip = request?.ZipFile, !zip.isEmpty else {
       throw APIError.invalidParameter("Please provide a source for function code.")
@@ -224,6 +225,7 @@ extension LambdaAPI {
       throw APIError.invalidParameter("Only code given as ZipFile is supported by Thaw yet.")
     }
     let stored = try await store(request)
+    defer { code.release(stored) }
     if request.DryRun == true {
       return try LambdaAPI.json(
         200, configuration(try catalog.resolve(reference.name, qualifier: nil), qualified: false))

@@ -87,7 +87,7 @@ public actor VersionLifecycle {
   }
 
   private func collectCode() {
-    do { try code.collect(keeping: catalog.codeInUse) } catch {
+    do { try code.collect { catalog.codeInUse } } catch {
       logger.warning("unused code could not be deleted: \(error)")
     }
   }

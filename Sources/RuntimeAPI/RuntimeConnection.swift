@@ -35,6 +35,11 @@ final class RuntimeConnection: ChannelInboundHandler, Sendable {
     context.fireChannelActive()
   }
 
+  func channelInactive(context: ChannelHandlerContext) {
+    session.closed(self)
+    context.fireChannelInactive()
+  }
+
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     let request = request.value
     switch unwrapInboundIn(data) {

@@ -76,6 +76,12 @@ extension RuntimeSession {
       return .wait(first: first)
     }
 
+    /// A connection was closed: whoever waited on it for an event may ask again on another.
+    mutating func closed(_ isIt: (Waiter) -> Bool) {
+      guard case .idle(let waiter) = state, isIt(waiter) else { return }
+      state = .between
+    }
+
     /// An event for the runtime.
     mutating func invoke(_ event: InvocationEvent) -> Action {
       switch state {

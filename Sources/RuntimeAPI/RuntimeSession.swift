@@ -222,6 +222,11 @@ public final class RuntimeSession: Sendable {
     if isRestored { connection.answerRestore() }
   }
 
+  /// A connection was closed.
+  func closed(_ connection: RuntimeConnection) {
+    protected.withLockedValue { $0.machine.closed { $0.connection === connection } }
+  }
+
   private func perform(
     _ event: (inout Protected) -> StateMachine<Waiter>.Action,
     refused: (RuntimeRefusal) -> Void = { _ in },

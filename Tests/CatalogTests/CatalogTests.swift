@@ -108,10 +108,17 @@ import Testing
       [0x50, 0x4b, 5, 6, 0, 0, 0, 0, 1, 0, 1, 0, UInt8(central.count), 0, 0, 0, UInt8(local.count), 0, 0, 0, 0, 0]
     let zip = local + central + end
     let code = try store.store(zip)
+    // Held until the catalog names it: a collection of another request's does not take it away.
+    try store.collect { [] }
     #expect(try store.store(zip) == code)
+    store.release(code)
+    try store.collect { [] }
     #expect(
       FileManager.default.contents(atPath: store.directory(of: code.id).appending("a.py").string) == Data(content))
-    try store.collect(keeping: [])
+    store.release(code)
+    try store.collect { [code.id] }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: directory.string).count == 2)
+    try store.collect { [] }
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.string).isEmpty)
   }
 
