@@ -13,7 +13,7 @@ import Testing
     if: EngineBench.isPossible,
     "needs root and thaw-jailer and thaw-restorer (make native; THAW_BIN names their directory)"))
 struct EngineTests {
-  @Test(arguments: ["threads", "signals", "descriptors", "memory"])
+  @Test(arguments: ["threads", "signals", "descriptors", "memory", "timers", "pending"])
   func comesBack(_ name: String) async throws {
     let bench = try await EngineBench()
     do {
@@ -37,10 +37,10 @@ struct EngineTests {
 
   /// What cannot be brought back is refused with a message that names it.
   @Test(arguments: [
-    ("child", "is a child of the runtime"), ("timerfd", "[timerfd]"), ("signalfd", "[signalfd]"),
+    ("child", "is a child of the runtime"),
     ("inotify", "inotify"),
     ("memfd", "/memfd:kept"), ("shared", "shared memory"), ("listening", "socket:["), ("datagram", "socket:["),
-    ("deleted", "/tmp/gone"), ("locked", "/tmp/locked"), ("pending", "pending signals"), ("timer", "POSIX timers"),
+    ("deleted", "/tmp/gone"), ("locked", "/tmp/locked"), ("threadtimer", "counts the CPU time of a thread"),
   ])
   func isRefused(_ what: String, _ expected: String) async throws {
     let bench = try await EngineBench()
@@ -63,7 +63,7 @@ struct EngineTests {
   /// memory. The differences that there
   /// may be: inode numbers of pipes and sockets, and the rseq areas, in which the kernel notes on which CPU a
   /// thread runs.
-  @Test(arguments: ["threads", "signals", "descriptors"])
+  @Test(arguments: ["threads", "signals", "descriptors", "timers", "pending"])
   func cloneEqualsOriginal(_ name: String) async throws {
     let bench = try await EngineBench()
     do {
@@ -128,6 +128,8 @@ struct EngineTests {
       default: break
       }
     }
+    // Time goes on for timers: what is left of it is not compared, but that there is some is.
+    func armed(_ setting: [UInt64]) -> [UInt64] { Array(setting[..<2]) + [setting[2] + setting[3] > 0 ? 1 : 0, 0] }
     result.descriptors = process.descriptors.map { descriptor in
       var descriptor = descriptor
       switch descriptor.kind {
@@ -140,6 +142,12 @@ struct EngineTests {
       case .epoll(let entries):
         // The kernel lists them by the addresses of its own objects.
         descriptor.kind = .epoll(entries.sorted { $0.target < $1.target })
+      case .timer(var timer):
+        timer.setting = armed(timer.setting)
+        // Absolute times come back as the time that remained, but for those of the wall clock.
+        if timer.clock != 0 { timer.flags = 0 }
+        timer.expirations = min(timer.expirations, 1)
+        descriptor.kind = .timer(timer)
       default: break
       }
       return descriptor
@@ -153,8 +161,8 @@ struct EngineTests {
     for index in result.threads.indices {
       result.threads[index].vectorState.replaceSubrange(512..<520, with: [UInt8](repeating: 0, count: 8))
     }
-    // Time goes on for timers.
-    result.intervalTimers = []
+    result.intervalTimers = process.intervalTimers.map(armed)
+    for index in result.timers.indices { result.timers[index].setting = armed(result.timers[index].setting) }
     return result
   }
 

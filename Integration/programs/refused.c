@@ -2,9 +2,12 @@
 #include "harness.h"
 #include <sys/file.h>
 #include <sys/inotify.h>
-#include <sys/signalfd.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
+
+static void *wait_forever(void *unused) {
+  for (;;) pause();
+  return unused;
+}
 
 int main(int count, char **arguments) {
   const char *what = count > 1 ? arguments[1] : "";
@@ -14,12 +17,6 @@ int main(int count, char **arguments) {
       pause();
       _exit(0);
     }
-  } else if (!strcmp(what, "timerfd")) {
-    kept = timerfd_create(CLOCK_MONOTONIC, 0);
-  } else if (!strcmp(what, "signalfd")) {
-    sigset_t set;
-    sigemptyset(&set);
-    kept = signalfd(-1, &set, 0);
   } else if (!strcmp(what, "inotify")) {
     kept = inotify_init();
   } else if (!strcmp(what, "memfd")) {
@@ -37,17 +34,12 @@ int main(int count, char **arguments) {
   } else if (!strcmp(what, "locked")) {
     kept = open("/tmp/locked", O_CREAT | O_RDWR, 0600);
     flock(kept, LOCK_EX);
-  } else if (!strcmp(what, "pending")) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    raise(SIGUSR1);
-    kept = 0;
-  } else if (!strcmp(what, "timer")) {
+  } else if (!strcmp(what, "threadtimer")) {
     timer_t timer;
     struct sigevent event = {.sigev_notify = SIGEV_NONE};
-    kept = timer_create(CLOCK_MONOTONIC, &event, &timer);
+    kept = timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer);
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait_forever, NULL);
   } else {
     return 64;
   }

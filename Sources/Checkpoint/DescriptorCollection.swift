@@ -68,6 +68,9 @@ struct DescriptorCollection {
       return .event(
         count: information.number("eventfd-count", radix: 16) ?? 0,
         semaphore: information.number("eventfd-semaphore") == 1)
+    case "anon_inode:[timerfd]":
+      return .timer(try TimerDescriptor(process: process, number: number, handle: handle))
+    case "anon_inode:[signalfd]": return .signals(mask: information.number("sigmask", radix: 16) ?? 0)
     case "anon_inode:[eventpoll]": return .epoll(try epollEntries(number: number))
     default: break
     }
@@ -147,7 +150,7 @@ struct DescriptorCollection {
     let count = try Kernel.bytesWaiting(in: copy)
     if count > 0, type != 1 { throw refuse("messages that wait in a datagram socket pair are not brought back yet") }
     return .socketPair(
-      socket: inode, peer: peer, type: type, waiting: count > 0 ? try Kernel.peek(copy, count: count) : [])
+      socket: inode, peer: peer, type: type, waiting: count > 0 ? [try Kernel.peek(copy, count: count)] : [])
   }
 
   private func epollEntries(number: Int32) throws -> [Descriptor.EpollEntry] {

@@ -103,6 +103,24 @@ public enum Kernel {
     return type
   }
 
+  /// Interval and remaining time of a timerfd as seconds and nanoseconds, four words (`timerfd_gettime(2)`).
+  public static func timerSetting(_ timer: FileDescriptor) throws(SystemCallError) -> [UInt64] {
+    var words: [UInt64] = [0, 0, 0, 0]
+    let result = words.withUnsafeMutableBytes {
+      thaw_syscall(287, UInt(timer.rawValue), UInt(bitPattern: $0.baseAddress), 0, 0, 0, 0)
+    }
+    _ = try checked(result, "timerfd_gettime")
+    return words
+  }
+
+  /// The wall clock, nanoseconds since 1970 (`clock_gettime(2)`, CLOCK_REALTIME).
+  public static func wallClock() throws(SystemCallError) -> UInt64 {
+    var words: [UInt64] = [0, 0]
+    let result = words.withUnsafeMutableBytes { thaw_syscall(228, 0, UInt(bitPattern: $0.baseAddress), 0, 0, 0, 0) }
+    _ = try checked(result, "clock_gettime")
+    return words[0] * 1_000_000_000 + words[1]
+  }
+
   /// Inode and peer's inode (0: none) of every unix socket in the network namespace of `process`.
   ///
   /// The calling thread visits that namespace and comes back.

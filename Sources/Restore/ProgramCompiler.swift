@@ -101,6 +101,7 @@ struct ProgramCompiler {
       var offset: UInt64 = 0
       switch mapping.backing {
       case .anonymous: flags |= Flag.mapAnonymous
+      case .object: continue  // every clone's own: made in the instance phase
       case .file(let index, let fileOffset):
         if openFile != index {
           if openFile != nil {
@@ -216,16 +217,12 @@ struct ProgramCompiler {
     }
     operations.append(
       Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
-    var descriptors = DescriptorCompiler(descriptors: process.descriptors, base: descriptorBase)
+    var descriptors = DescriptorCompiler(
+      descriptors: process.descriptors, base: descriptorBase, parking: ParkingPlace(base: descriptorBase))
     operations += try descriptors.compile(&builder)
     // linux/membarrier.h: each registration is a command of its own.
     for bit in 0..<32 where process.membarrierRegistrations & 1 << bit != 0 {
       operations.append(Operation(number: SystemCallNumber.membarrier, arguments: [.value(1 << bit), 0, 0]))
-    }
-    for (which, timer) in process.intervalTimers.enumerated() where timer[2] != 0 || timer[3] != 0 {
-      let address = builder.place(words: timer)
-      operations.append(
-        Operation(number: SystemCallNumber.setitimer, arguments: [.value(UInt64(which)), .value(address), 0]))
     }
     // A clone would lose these mappings' content or the mappings themselves: they are marked only now.
     // MADV_DONTFORK 10, WIPEONFORK 18.
@@ -239,6 +236,11 @@ struct ProgramCompiler {
       }
     }
     return operations
+  }
+
+  /// What makes time pass for the process. All threads must exist, and block every signal.
+  private mutating func releaseOperations() -> [Operation] {
+    timers.release(&builder)
   }
 
   // MARK: Threads
@@ -295,6 +297,7 @@ struct ProgramCompiler {
     if credentials.noNewPrivileges {
       operations.append(Operation(number: SystemCallNumber.prctl, arguments: [38, 1, 0, 0, 0]))  // PR_SET_NO_NEW_PRIVS
     }
+    operations += timers.pendingSignals(of: thread, &builder)
     return operations
   }
 
@@ -312,6 +315,9 @@ struct ProgramCompiler {
     if process.threads.count > 1 {
       operations.append(Operation(number: UInt16(RESTORE_OP_WAIT_THREADS.rawValue), arguments: []))
     }
+    operations += timers.creation(&builder)
+    // Threads can be named only now that they exist, and a filter of the program's own may forbid what is needed here.
+    operations += releaseOperations()
     // When all threads have changed their user: each change makes the process undumpable again.
     if process.credentials.dumpable {
       operations.append(Operation(number: SystemCallNumber.prctl, arguments: [4, 1, 0, 0, 0]))  // PR_SET_DUMPABLE
@@ -359,6 +365,10 @@ struct ProgramCompiler {
   }
 
   // MARK: Pieces
+
+  private var timers: TimerCompiler {
+    TimerCompiler(process: process, kernelRelease: manifest.compatibility.kernelRelease)
+  }
 
   private mutating func open(_ path: String, flags: UInt64, into slot: Int) -> Operation {
     Operation(
