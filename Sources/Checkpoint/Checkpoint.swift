@@ -81,13 +81,16 @@ public enum Checkpoint {
     let process = try FrozenProcess.freeze(processID: processID)
     try refuseCompany(processID: processID, initProcessID: initProcessID)
     var descriptors = try DescriptorCollection(process: processID, supplied: supplied)
-    let open = try descriptors.collect()
+    var objects = try SharedObjectCollection(process: processID)
+    let open = try descriptors.collect(&objects)
     let lowest = RestorerRegion.end
     var memory = MemoryCollection(
       image: try ImageWriter(path: directory.appending("image")), lowestAddress: lowest)
-    try memory.collect(process)
-    let state = try ProcessState(
+    try memory.collect(process, objects: &objects)
+    try memory.collect(&objects)
+    var state = try ProcessState(
       process, mappings: memory.mappings, library: memory.library, descriptors: open)
+    state.objects = objects.objects
     let files = memory.files
     let temporary = "/proc/\(processID)/root/tmp"
     if try !DirectoryCopy.names(in: temporary).isEmpty {

@@ -8,18 +8,20 @@ import SnapshotFormat
 /// hits another. Pairs are parked above `base` first. Epoll sets are filled when all exist.
 struct DescriptorCompiler {
   let descriptors: [Descriptor]
+  let objects: SharedObjectCompiler
   /// The restorer's own descriptors begin here.
   let base: UInt64
   private var operations: [Operation] = []
   /// Numbers of parked ends, by pipe or socket identity.
   private var parkedPipes: [UInt64: (reading: UInt64, writing: UInt64)] = [:]
   private var parkedSockets: [UInt64: UInt64] = [:]
-  private var parking: ParkingPlace
+  private(set) var parking: ParkingPlace
   private var pairSlots: (Int, Int)?
   private var made: Set<UInt32> = []
 
-  init(descriptors: [Descriptor], base: UInt64, parking: ParkingPlace) {
+  init(descriptors: [Descriptor], objects: SharedObjectCompiler, base: UInt64, parking: ParkingPlace) {
     self.descriptors = descriptors
+    self.objects = objects
     self.base = base
     self.parking = parking
   }
@@ -39,14 +41,9 @@ struct DescriptorCompiler {
         duplicate(.slot(Int(RESTORE_SLOT_SUPPLIED) + Int(role.rawValue)), to: number, onExec)
         if role == .connection { setStatus(descriptor) }
       case .file(let path, let offset):
-        let flags = UInt64(descriptor.statusFlags) & ~Flag.creation
-        emit(
-          SystemCallNumber.openat,
-          [.value(Flag.currentDirectory), .value(builder.place(path)), .value(flags), 0], into: temporary)
-        move(temporary, to: number, onExec)
-        if offset != 0 {
-          emit(SystemCallNumber.lseek, [.value(number), .value(offset), 0], check: RESTORE_MAY_FAIL)
-        }
+        open(path, descriptor, offset, through: temporary, &builder)
+      case .object(let index, let offset):
+        open(objects.path(of: index), descriptor, offset, through: temporary, &builder)
       case .pipe(let pipe, let writes, _, _):
         if parkedPipes[pipe] == nil { try makePipe(pipe, &builder) }
         guard let parked = parkedPipes[pipe] else { continue }
@@ -78,7 +75,7 @@ struct DescriptorCompiler {
         emit(SystemCallNumber.signalfd4, [.value(.max), .value(set), 8, 0], into: temporary)
         move(temporary, to: number, onExec)
         setStatus(descriptor)
-      case .object, .socket, .inotify, .fifo:
+      case .socket, .inotify, .fifo:
         throw RestoreError(code: .failed, message: "descriptor \(number) is of a kind that is not brought back yet")
       case .closedConnection:
         try makeClosedConnection(into: temporary, &builder)
@@ -99,6 +96,20 @@ struct DescriptorCompiler {
       }
     }
     return operations
+  }
+
+  private mutating func open(
+    _ path: String, _ descriptor: Descriptor, _ offset: UInt64, through temporary: Int, _ builder: inout ProgramBuilder
+  ) {
+    let number = UInt64(descriptor.number)
+    let flags = UInt64(descriptor.statusFlags) & ~Flag.creation
+    emit(
+      SystemCallNumber.openat, [.value(Flag.currentDirectory), .value(builder.place(path)), .value(flags), 0],
+      into: temporary)
+    move(temporary, to: number, descriptor.closeOnExec ? Flag.closeOnExec : 0)
+    if offset != 0 {
+      emit(SystemCallNumber.lseek, [.value(number), .value(offset), 0], check: RESTORE_MAY_FAIL)
+    }
   }
 
   private mutating func makePipe(_ pipe: UInt64, _ builder: inout ProgramBuilder) throws(RestoreError) {

@@ -8,6 +8,8 @@ struct ProgramCompiler {
   private var builder = ProgramBuilder()
   /// Descriptors from here on are the restorer's.
   private let descriptorBase: UInt64
+  private var parking: ParkingPlace
+  private let sharedObjects: SharedObjectCompiler
 
   /// Compiles `manifest`.
   ///
@@ -16,14 +18,16 @@ struct ProgramCompiler {
   static func compile(
     _ manifest: SnapshotManifest, touch: [(start: UInt64, length: UInt64)] = []
   ) throws(RestoreError) -> RestoreProgram {
-    var compiler = ProgramCompiler(manifest)
+    var compiler = try ProgramCompiler(manifest)
     return try compiler.program(touch: touch)
   }
 
-  private init(_ manifest: SnapshotManifest) {
+  private init(_ manifest: SnapshotManifest) throws(RestoreError) {
     self.manifest = manifest
     let highest = manifest.process.descriptors.map(\.number).max() ?? 0
     descriptorBase = UInt64(max(highest + 1, 64))
+    parking = ParkingPlace(base: descriptorBase)
+    sharedObjects = try SharedObjectCompiler(process: manifest.process, parking: &parking)
   }
 
   private mutating func program(touch: [(start: UInt64, length: UInt64)]) throws(RestoreError) -> RestoreProgram {
@@ -120,21 +124,8 @@ struct ProgramCompiler {
           arguments: [
             .value(mapping.start), .value(length), .value(filling), .value(flags), descriptor, .value(offset),
           ]))
-      func advise(_ advice: UInt64, check: restore_check = RESTORE_MUST_SUCCEED) -> Operation {
-        Operation(
-          number: SystemCallNumber.madvise, check: check.rawValue,
-          arguments: [.value(mapping.start), .value(length), .value(advice)])
-      }
-      // linux/mman.h: MADV_HUGEPAGE 14, NOHUGEPAGE 15, DONTDUMP 16, RANDOM 1, SEQUENTIAL 2, GUARD_INSTALL 102.
-      if mapping.flags.contains(.hugePage) { operations.append(advise(14, check: RESTORE_MAY_FAIL)) }
-      if mapping.flags.contains(.noHugePage) { operations.append(advise(15, check: RESTORE_MAY_FAIL)) }
-      if mapping.flags.contains(.random) { late.append(advise(1)) }
-      if mapping.flags.contains(.sequential) { late.append(advise(2)) }
-      if mapping.flags.contains(.dontDump) { late.append(advise(16)) }
-      for region in mapping.guards {
-        late.append(
-          Operation(number: SystemCallNumber.madvise, arguments: [.value(region[0]), .value(region[1]), 102]))
-      }
+      operations += mapping.advice.before
+      late += mapping.advice.after
       if filling != protection {
         late.append(
           Operation(
@@ -143,6 +134,7 @@ struct ProgramCompiler {
       filled.append(contentsOf: extents)
     }
     if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
+    operations += sharedObjects.templateOperations(&filled)
     operations += fill(filled, from: image)
     operations += late
     operations += inheritedState()
@@ -194,7 +186,7 @@ struct ProgramCompiler {
           number: SystemCallNumber.rt_sigaction, arguments: [.value(UInt64(action.signal)), .value(address), 0, 8]))
     }
     operations.append(Operation(number: SystemCallNumber.umask, arguments: [.value(UInt64(process.umask))]))
-    for limit in process.resourceLimits where limit.resource != ResourceNumber.openFiles {
+    for limit in process.resourceLimits where !isLate(limit) {
       operations.append(set(limit))
     }
     // The bounding set is inherited; the template itself keeps the capabilities it has. PR_CAPBSET_DROP 24; 40 is
@@ -217,9 +209,12 @@ struct ProgramCompiler {
     }
     operations.append(
       Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
+    operations += try sharedObjects.objects(&builder)
     var descriptors = DescriptorCompiler(
-      descriptors: process.descriptors, base: descriptorBase, parking: ParkingPlace(base: descriptorBase))
+      descriptors: process.descriptors, objects: sharedObjects, base: descriptorBase, parking: parking)
     operations += try descriptors.compile(&builder)
+    parking = descriptors.parking
+    operations += try sharedObjects.mappings(&builder, parking: &parking)
     // linux/membarrier.h: each registration is a command of its own.
     for bit in 0..<32 where process.membarrierRegistrations & 1 << bit != 0 {
       operations.append(Operation(number: SystemCallNumber.membarrier, arguments: [.value(1 << bit), 0, 0]))
@@ -304,7 +299,7 @@ struct ProgramCompiler {
   private mutating func mainPhase() -> [Operation] {
     let main = process.threads[0]
     var operations: [Operation] = []
-    for limit in process.resourceLimits where limit.resource == ResourceNumber.openFiles {
+    for limit in process.resourceLimits where isLate(limit) {
       operations.append(set(limit))
     }
     operations.append(
@@ -384,7 +379,15 @@ struct ProgramCompiler {
       arguments: [0, .value(UInt64(limit.resource)), .value(address), 0])
   }
 
-  private enum ResourceNumber { static let openFiles: UInt32 = 7 }
+  /// Whether a limit would be in the way of a clone that is being made: of open files (7) and locked memory (8)
+  /// always; of file sizes (1), data (2) and address space (9) if there is one.
+  private func isLate(_ limit: ResourceLimit) -> Bool {
+    switch limit.resource {
+    case 7, 8: true
+    case 1, 2, 9: limit.current != .max
+    default: false
+    }
+  }
 }
 
 /// Flags of `open(2)` and `mmap(2)`, asm-generic/fcntl.h and mman.h.
@@ -401,4 +404,7 @@ enum Flag {
   static let mapAnonymous: UInt64 = 0x20
   static let mapGrowsDown: UInt64 = 0x100
   static let mapNoReserve: UInt64 = 0x4000
+  static let mapFixedNoReplace: UInt64 = 0x10_0000
+  /// O_TMPFILE with the O_DIRECTORY that belongs to it.
+  static let temporaryFile: UInt64 = 0o20000000 | 0o200000
 }

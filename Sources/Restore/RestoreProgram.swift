@@ -59,7 +59,9 @@ enum SystemCallNumber {
   static let mmap: UInt16 = 9
   static let mprotect: UInt16 = 10
   static let rt_sigaction: UInt16 = 13
+  static let munmap: UInt16 = 11
   static let ioctl: UInt16 = 16
+  static let pwrite64: UInt16 = 18
   static let madvise: UInt16 = 28
   static let setitimer: UInt16 = 38
   static let socket: UInt16 = 41
@@ -70,7 +72,11 @@ enum SystemCallNumber {
   static let getsockname: UInt16 = 51
   static let socketpair: UInt16 = 53
   static let fcntl: UInt16 = 72
+  static let ftruncate: UInt16 = 77
   static let chdir: UInt16 = 80
+  static let unlink: UInt16 = 87
+  static let fchmod: UInt16 = 91
+  static let fchown: UInt16 = 93
   static let umask: UInt16 = 95
   static let setsid: UInt16 = 112
   static let setgroups: UInt16 = 116
@@ -96,6 +102,7 @@ enum SystemCallNumber {
   static let rt_tgsigqueueinfo: UInt16 = 297
   static let prlimit64: UInt16 = 302
   static let seccomp: UInt16 = 317
+  static let memfd_create: UInt16 = 319
   static let membarrier: UInt16 = 324
   static let rseq: UInt16 = 334
 }

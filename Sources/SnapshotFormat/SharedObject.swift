@@ -13,6 +13,8 @@ public struct SharedObject: Sendable, Equatable {
     case unnamedFile(directory: String)
     /// A file that is there, in a directory that every clone has its own copy of; its content is not in the image.
     case file(path: String)
+    /// A file of /dev/shm, which every clone finds empty.
+    case namedFile(path: String)
   }
   /// What it is.
   public var kind: Kind
@@ -57,6 +59,9 @@ extension SharedObject: BinaryCodable {
     case .file(let path):
       writer.put(4 as UInt8)
       writer.put(path)
+    case .namedFile(let path):
+      writer.put(5 as UInt8)
+      writer.put(path)
     }
     writer.put(size)
     writer.put(mode)
@@ -71,6 +76,7 @@ extension SharedObject: BinaryCodable {
     case 2: kind = .deletedFile(path: try reader.string())
     case 3: kind = .unnamedFile(directory: try reader.string())
     case 4: kind = .file(path: try reader.string())
+    case 5: kind = .namedFile(path: try reader.string())
     case let other: throw SnapshotFormatError("unknown kind \(other) of a shared object")
     }
     size = try reader.get()
