@@ -2,9 +2,13 @@
 #include "harness.h"
 #include <sys/file.h>
 #include <sys/inotify.h>
-#include <sys/signalfd.h>
-#include <sys/timerfd.h>
+#include <sys/shm.h>
 #include <sys/un.h>
+
+static void *wait_forever(void *unused) {
+  for (;;) pause();
+  return unused;
+}
 
 int main(int count, char **arguments) {
   const char *what = count > 1 ? arguments[1] : "";
@@ -14,40 +18,32 @@ int main(int count, char **arguments) {
       pause();
       _exit(0);
     }
-  } else if (!strcmp(what, "timerfd")) {
-    kept = timerfd_create(CLOCK_MONOTONIC, 0);
-  } else if (!strcmp(what, "signalfd")) {
-    sigset_t set;
-    sigemptyset(&set);
-    kept = signalfd(-1, &set, 0);
   } else if (!strcmp(what, "inotify")) {
     kept = inotify_init();
-  } else if (!strcmp(what, "memfd")) {
-    kept = memfd_create("kept", 0);
-  } else if (!strcmp(what, "shared")) {
-    kept = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0;
+  } else if (!strcmp(what, "secret")) {
+    kept = (int)syscall(SYS_memfd_secret, 0);
+    if (kept >= 0 && (ftruncate(kept, 4096) < 0 || mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, kept, 0) == MAP_FAILED)) kept = -1;
+  } else if (!strcmp(what, "sysv")) {
+    kept = shmat(shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600), NULL, 0) == (void *)-1 ? -1 : 0;
+  } else if (!strcmp(what, "linked")) {
+    kept = open("/tmp/one", O_CREAT | O_RDWR, 0600);
+    if (link("/tmp/one", "/tmp/two") < 0 || unlink("/tmp/one") < 0) kept = -1;
+  } else if (!strcmp(what, "shmdir")) {
+    kept = mkdir("/dev/shm/directory", 0700);
   } else if (!strcmp(what, "listening")) {
     kept = socket(AF_INET, SOCK_STREAM, 0);
     listen(kept, 1);
   } else if (!strcmp(what, "datagram")) {
     kept = socket(AF_INET, SOCK_DGRAM, 0);
-  } else if (!strcmp(what, "deleted")) {
-    kept = open("/tmp/gone", O_CREAT | O_RDWR, 0600);
-    unlink("/tmp/gone");
   } else if (!strcmp(what, "locked")) {
     kept = open("/tmp/locked", O_CREAT | O_RDWR, 0600);
     flock(kept, LOCK_EX);
-  } else if (!strcmp(what, "pending")) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    raise(SIGUSR1);
-    kept = 0;
-  } else if (!strcmp(what, "timer")) {
+  } else if (!strcmp(what, "threadtimer")) {
     timer_t timer;
     struct sigevent event = {.sigev_notify = SIGEV_NONE};
-    kept = timer_create(CLOCK_MONOTONIC, &event, &timer);
+    kept = timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer);
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait_forever, NULL);
   } else {
     return 64;
   }

@@ -81,13 +81,16 @@ public enum Checkpoint {
     let process = try FrozenProcess.freeze(processID: processID)
     try refuseCompany(processID: processID, initProcessID: initProcessID)
     var descriptors = try DescriptorCollection(process: processID, supplied: supplied)
-    let open = try descriptors.collect()
+    var objects = try SharedObjectCollection(process: processID)
+    let open = try descriptors.collect(&objects)
     let lowest = RestorerRegion.end
     var memory = MemoryCollection(
       image: try ImageWriter(path: directory.appending("image")), lowestAddress: lowest)
-    try memory.collect(process)
-    let state = try ProcessState(
+    try memory.collect(process, objects: &objects)
+    try memory.collect(&objects)
+    var state = try ProcessState(
       process, mappings: memory.mappings, library: memory.library, descriptors: open)
+    state.objects = objects.objects
     let files = memory.files
     let temporary = "/proc/\(processID)/root/tmp"
     if try !DirectoryCopy.names(in: temporary).isEmpty {
@@ -96,6 +99,7 @@ public enum Checkpoint {
       try DirectoryCopy.copyContents(of: temporary, to: copy.string)
     }
     let vdsoDigest = Array(SHA256.hash(data: process.vdso))
+    let clocks = try ClockReadings(ofProcess: processID)
     _ = consume process
     let frozen = clock.now - start
     let (bytes, digest) = try memory.finish()
@@ -103,7 +107,7 @@ public enum Checkpoint {
       compatibility: Compatibility(
         kernelRelease: try Kernel.release(), vectorFeatures: Kernel.vectorFeatures, vdsoDigest: vdsoDigest,
         files: files),
-      process: state, imageBytes: bytes, imageDigest: digest, warnings: descriptors.warnings)
+      process: state, clocks: clocks, imageBytes: bytes, imageDigest: digest, warnings: descriptors.warnings)
     let path = directory.appending("manifest")
     let file = try FileDescriptor.open(
       path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: [.ownerReadWrite])

@@ -16,7 +16,7 @@ struct DescriptorCollection {
     for socket in try TCPSocket.all(of: process) where socket.inode != 0 { sockets[socket.inode] = socket }
   }
 
-  mutating func collect() throws -> [Descriptor] {
+  mutating func collect(_ objects: inout SharedObjectCollection) throws -> [Descriptor] {
     let handle = try Kernel.openProcess(process)
     defer { try? handle.close() }
     let numbers = try ProcessFiles.numbers(in: "/proc/\(process)/fd")
@@ -27,7 +27,10 @@ struct DescriptorCollection {
     for number in numbers {
       let link = links[number] ?? ""
       let information = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
-      let flags = UInt32(information.number("flags", radix: 8) ?? 0)
+      var flags = UInt32(information.number("flags", radix: 8) ?? 0)
+      // O_TMPFILE, with the O_DIRECTORY in it, says how the file was made: it means nothing to an open one.
+      let temporary: UInt32 = 0o20000000 | 0o200000
+      if flags & temporary == temporary { flags &= ~temporary }
       // Two numbers with one open file description have the same link; kcmp tells them from two openings of one file.
       var description = UInt32(number)
       for candidate in firstOfLink[link] ?? []
@@ -40,7 +43,8 @@ struct DescriptorCollection {
         if let first = result.first(where: { $0.number == description }) {
           first.kind
         } else {
-          try kind(number: number, link: link, information: information, flags: flags, handle: handle)
+          try kind(
+            number: number, link: link, information: information, flags: flags, handle: handle, objects: &objects)
         }
       result.append(
         Descriptor(
@@ -52,7 +56,8 @@ struct DescriptorCollection {
   }
 
   private mutating func kind(
-    number: Int32, link: String, information: ProcessFields, flags: UInt32, handle: FileDescriptor
+    number: Int32, link: String, information: ProcessFields, flags: UInt32, handle: FileDescriptor,
+    objects: inout SharedObjectCollection
   ) throws -> Descriptor.Kind {
     let subject = "descriptor \(number) of process \(process) is \(link)"
     func refuse(_ reason: String) -> CheckpointError { .refused("\(subject): \(reason)") }
@@ -68,14 +73,16 @@ struct DescriptorCollection {
       return .event(
         count: information.number("eventfd-count", radix: 16) ?? 0,
         semaphore: information.number("eventfd-semaphore") == 1)
+    case "anon_inode:[timerfd]":
+      return .timer(try TimerDescriptor(process: process, number: number, handle: handle))
+    case "anon_inode:[signalfd]": return .signals(mask: information.number("sigmask", radix: 16) ?? 0)
     case "anon_inode:[eventpoll]": return .epoll(try epollEntries(number: number))
     default: break
     }
     guard link.hasPrefix("/") else { throw refuse("this kind of kernel object is not brought back yet") }
-    if link.hasPrefix("/memfd:") { throw refuse("memory files are not brought back yet") }
-    if link.hasSuffix(" (deleted)") { throw refuse("the file was deleted") }
-    if flags & 0o20000000 == 0o20000000, flags & 0o200000 == 0 {
-      throw refuse("O_TMPFILE files cannot be brought back")
+    if SharedObjectCollection.isNeeded(forDescriptorOf: link) {
+      let index = try objects.index(ofDescriptor: number, refuse)
+      return .object(index: index, offset: information.number("pos") ?? 0)
     }
     let status = try FileStatus(path: "/proc/\(process)/root\(link)")
     switch status.kind {
@@ -147,7 +154,7 @@ struct DescriptorCollection {
     let count = try Kernel.bytesWaiting(in: copy)
     if count > 0, type != 1 { throw refuse("messages that wait in a datagram socket pair are not brought back yet") }
     return .socketPair(
-      socket: inode, peer: peer, type: type, waiting: count > 0 ? try Kernel.peek(copy, count: count) : [])
+      socket: inode, peer: peer, type: type, waiting: count > 0 ? [try Kernel.peek(copy, count: count)] : [])
   }
 
   private func epollEntries(number: Int32) throws -> [Descriptor.EpollEntry] {

@@ -1,4 +1,3 @@
-import Crypto
 import Linux
 import SnapshotFormat
 import SystemPackage
@@ -18,11 +17,14 @@ struct MemoryCollection: ~Copyable {
     self.lowestAddress = lowestAddress
   }
 
+  /// Writes the content of shared memory and files into the image.
+  mutating func collect(_ objects: inout SharedObjectCollection) throws { try objects.write(to: &image) }
+
   /// Length and digest of the image, which is synced.
   consuming func finish() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) { try image.finish() }
 
   /// Collects every mapping of the process.
-  mutating func collect(_ process: borrowing FrozenProcess) throws {
+  mutating func collect(_ process: borrowing FrozenProcess, objects: inout SharedObjectCollection) throws {
     let pages = try PageMap(process: process.processID)
     var parts: [String: MemoryArea] = [:]
     for area in process.areas {
@@ -38,7 +40,7 @@ struct MemoryCollection: ~Copyable {
       guard area.start >= lowestAddress else {
         throw CheckpointError.refused("mapping \(describe(area)) lies where the restorer must be (below 0x3f0000)")
       }
-      mappings.append(try collect(area, of: process, pages: pages))
+      mappings.append(try collect(area, of: process, pages: pages, objects: &objects))
     }
     guard let data = parts["[vvar]"], let code = parts["[vdso]"] else {
       throw CheckpointError.refused("process \(process.processID) has no [vvar] or [vdso]")
@@ -52,14 +54,15 @@ struct MemoryCollection: ~Copyable {
   }
 
   private mutating func collect(
-    _ area: MemoryArea, of process: borrowing FrozenProcess, pages: borrowing PageMap
+    _ area: MemoryArea, of process: borrowing FrozenProcess, pages: borrowing PageMap,
+    objects: inout SharedObjectCollection
   ) throws -> Mapping {
     var protection: Mapping.Protection = []
     if area.permissions.contains("r") { protection.insert(.read) }
     if area.permissions.contains("w") { protection.insert(.write) }
     if area.permissions.contains("x") { protection.insert(.execute) }
     let shared = area.permissions.hasSuffix("s")
-    let backing = try backing(of: area, shared: shared, process: process)
+    let backing = try backing(of: area, shared: shared, process: process, objects: &objects)
     var mapping = Mapping(
       start: area.start, end: area.end, protection: protection, flags: flags(of: area, shared: shared),
       backing: backing, extents: [], guards: [])
@@ -78,26 +81,24 @@ struct MemoryCollection: ~Copyable {
   }
 
   private mutating func backing(
-    of area: MemoryArea, shared: Bool, process: borrowing FrozenProcess
+    of area: MemoryArea, shared: Bool, process: borrowing FrozenProcess, objects: inout SharedObjectCollection
   ) throws -> Mapping.Backing {
     func refuse(_ reason: String) -> CheckpointError {
       .refused("process \(process.processID) maps \(describe(area)): \(reason)")
     }
-    if area.inode == 0, !area.name.hasPrefix("/") {
-      if area.name.hasPrefix("anon_inode:") || area.flags.contains("io") || area.flags.contains("pf") {
-        throw refuse("a device's or a kernel object's memory cannot be brought back")
-      }
-      if shared { throw refuse("shared memory is not brought back yet") }
-      if area.flags.contains("ht") { throw refuse("hugetlb pages are not brought back yet") }
-      if area.flags.contains("lo") { throw refuse("locked memory is not brought back yet") }
-      if area.flags.contains("um") || area.flags.contains("uw") { throw refuse("userfaultfd cannot be brought back") }
-      return .anonymous
+    if area.name.hasPrefix("anon_inode:") || area.flags.contains("io") || area.flags.contains("pf") {
+      throw refuse("a device's or a kernel object's memory cannot be brought back")
     }
-    if area.name.hasSuffix(" (deleted)") {
-      throw refuse(shared ? "shared memory is not brought back yet" : "the file was deleted")
+    if area.flags.contains("ht") { throw refuse("hugetlb pages cannot be brought back") }
+    if area.flags.contains("ss") { throw refuse("a shadow stack cannot be brought back") }
+    if !area.flags.isDisjoint(with: ["um", "uw", "ui"]) { throw refuse("userfaultfd cannot be brought back") }
+    if area.protectionKey != 0 { throw refuse("memory with a protection key cannot be brought back") }
+    if area.inode == 0, !area.name.hasPrefix("/") { return .anonymous }
+    if SharedObjectCollection.isNeeded(forMappingOf: area.name, shared: shared) {
+      return .object(index: try objects.index(ofMapping: area.start, area.end, refuse), offset: area.offset)
     }
     if shared, area.permissions.contains("w") || area.flags.contains("mw") {
-      throw refuse("a file mapped shared and writable is not brought back yet")
+      throw refuse("a file outside /tmp and /dev/shm that is mapped shared and writable cannot be brought back")
     }
     if let index = fileIndices[area.name] { return .file(index: index, offset: area.offset) }
     // Through /proc/PID/root the last component must not be a link, or it would be followed on the host.
@@ -115,9 +116,11 @@ struct MemoryCollection: ~Copyable {
     // VmFlags, Documentation/filesystems/proc.rst.
     let names: [(String, Mapping.Flags)] = [
       ("gd", .growsDown), ("nr", .noReserve), ("hg", .hugePage), ("nh", .noHugePage), ("dc", .dontFork),
-      ("wf", .wipeOnFork), ("dd", .dontDump), ("rr", .random), ("sr", .sequential),
+      ("wf", .wipeOnFork), ("dd", .dontDump), ("rr", .random), ("sr", .sequential), ("lo", .locked),
+      ("lf", .lockedOnFault), ("dp", .droppable), ("mg", .mergeable), ("sl", .sealed),
     ]
     var flags: Mapping.Flags = shared ? [.shared] : []
+    if shared, area.flags.contains("mw") { flags.insert(.mayWrite) }
     for (name, flag) in names where area.flags.contains(name) { flags.insert(flag) }
     return flags
   }
@@ -131,87 +134,4 @@ struct MemoryCollection: ~Copyable {
 /// restore_program.h.
 enum RestorerRegion {
   static let end: UInt64 = 0x3f0000
-}
-
-/// Writes the image and keeps its digest.
-struct ImageWriter: ~Copyable {
-  private let file: FileDescriptor
-  private let path: FilePath
-  private let buffer: UnsafeMutableRawBufferPointer
-  private var hash = SHA256()
-  private var position: UInt64 = 0
-
-  init(path: FilePath) throws(SystemCallError) {
-    self.path = path
-    do {
-      file = try FileDescriptor.open(
-        path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: [.ownerReadWrite])
-    } catch {
-      throw SystemCallError(call: "open", subject: path.string, errno: error as? Errno ?? .ioError)
-    }
-    buffer = .allocate(byteCount: 1 << 20, alignment: 4096)
-  }
-
-  deinit {
-    buffer.deallocate()
-    try? file.close()
-  }
-
-  /// Appends the pages of [start, end) and lists them as extents, neighbours joined.
-  mutating func append(
-    from start: UInt64, to end: UInt64, of memory: borrowing ProcessMemory, droppingZeros: Bool,
-    extents: inout [Mapping.Extent]
-  ) throws {
-    let page = Int(SnapshotManifest.pageSize)
-    var address = start
-    while address < end {
-      let length = min(buffer.count, Int(end - address))
-      let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<length])
-      try memory.read(at: address, into: chunk)
-      var offset = 0
-      while offset < length {
-        if droppingZeros, isZero(chunk, at: offset) {
-          offset += page
-          continue
-        }
-        var runEnd = offset + page
-        while runEnd < length, !(droppingZeros && isZero(chunk, at: runEnd)) { runEnd += page }
-        try write(UnsafeRawBufferPointer(rebasing: chunk[offset..<runEnd]), at: address + UInt64(offset), &extents)
-        offset = runEnd
-      }
-      address += UInt64(length)
-    }
-  }
-
-  private mutating func write(
-    _ bytes: UnsafeRawBufferPointer, at address: UInt64, _ extents: inout [Mapping.Extent]
-  ) throws {
-    do {
-      try file.writeAll(bytes)
-    } catch {
-      throw SystemCallError(call: "write", subject: path.string, errno: error as? Errno ?? .ioError)
-    }
-    hash.update(bufferPointer: bytes)
-    let length = UInt64(bytes.count)
-    if let last = extents.last, last.start + last.length == address, last.imageOffset + last.length == position {
-      extents[extents.count - 1].length += length
-    } else {
-      extents.append(Mapping.Extent(start: address, length: length, imageOffset: position))
-    }
-    position += length
-  }
-
-  private func isZero(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
-    for word in stride(from: offset, to: offset + Int(SnapshotManifest.pageSize), by: 8)
-    where bytes.load(fromByteOffset: word, as: UInt64.self) != 0 {
-      return false
-    }
-    return true
-  }
-
-  /// Length and digest of what was written, which is synced.
-  consuming func finish() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) {
-    try Durability.synchronize(path)
-    return (position, Array(hash.finalize()))
-  }
 }

@@ -17,16 +17,6 @@ extension ProcessState {
       else {
         throw CheckpointError.refused("thread \(thread.innerID) has other credentials or filters than the main thread")
       }
-      for set in ["SigPnd", "ShdPnd"] {
-        if let pending = own.number(set, radix: 16), pending != 0 {
-          throw CheckpointError.refused(
-            "thread \(thread.innerID) has pending signals (\(set) \(hexadecimal(pending))), which are not brought back yet"
-          )
-        }
-      }
-    }
-    if let timers = try? ProcessFiles.text("/proc/\(processID)/timers"), !timers.isEmpty {
-      throw CheckpointError.refused("process \(processID) has POSIX timers, which are not brought back yet")
     }
 
     // Registers are read before any thread is borrowed: a borrowed one has them back only when it is let go of.
@@ -34,6 +24,8 @@ extension ProcessState {
     for thread in process.threads {
       threads.append(try ThreadState(thread.traced, innerID: thread.innerID, of: process))
     }
+    let pending = try PendingSignal.all(
+      of: main.traced, shared: true, set: status.number("ShdPnd", radix: 16) ?? 0)
     let borrowed = try BorrowedThread(main.traced, in: process)
     let scratch = borrowed.scratch
     let breakAddress = UInt64(bitPattern: try borrowed.call(12, 0))
@@ -57,6 +49,7 @@ extension ProcessState {
       timers.append(try process.memory.words(at: scratch, count: 4))
     }
     let dumpable = try borrowed.call(157, 3) == 1  // PR_GET_DUMPABLE
+    let posixTimers = try PosixTimer.all(of: process, through: borrowed)
 
     let session = status.numbers("NSsid").last ?? 0
     let limits = try Kernel.resourceLimits(ofProcess: processID).map {
@@ -82,6 +75,8 @@ extension ProcessState {
       seccompFilters: try main.traced.seccompFilters().reversed(),
       descriptors: descriptors,
       threads: threads)
+    self.timers = posixTimers
+    pendingSignals = pending
   }
 }
 

@@ -22,6 +22,10 @@ public struct FileStatus: Sendable {
   public var modified: Int64
   /// Inode number.
   public var inode: UInt64
+  /// Device number of the file system.
+  public var device: UInt64
+  /// How many names it has.
+  public var links: UInt64
 
   /// The status of the file at `path`; of a link itself unless `followingLink`.
   public init(path: String, followingLink: Bool = false) throws(SystemCallError) {
@@ -60,6 +64,8 @@ public struct FileStatus: Sendable {
     size = UInt64(status.st_size)
     modified = Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec)
     inode = UInt64(status.st_ino)
+    device = UInt64(status.st_dev)
+    links = UInt64(status.st_nlink)
   }
 }
 

@@ -111,6 +111,8 @@ public struct MemoryArea: Sendable {
   public var name: String
   /// The two-letter flags of VmFlags.
   public var flags: Set<String>
+  /// The protection key, pkeys(7).
+  public var protectionKey: UInt32 = 0
 
   /// All mappings of a process, by address.
   public static func all(of process: Int32) throws(SystemCallError) -> [MemoryArea] {
@@ -123,7 +125,12 @@ public struct MemoryArea: Sendable {
       lineStart = lineEnd + 1
       guard let first = line.first else { continue }
       if first >= 0x41, first <= 0x5a {  // a field: upper-case letter
-        guard line.starts(with: Array("VmFlags:".utf8)), !areas.isEmpty else { continue }
+        guard !areas.isEmpty else { continue }
+        if line.starts(with: Array("ProtectionKey:".utf8)) {
+          let value = String(decoding: line.dropFirst(14), as: UTF8.self).drop { $0 == " " }
+          areas[areas.count - 1].protectionKey = UInt32(value) ?? 0
+        }
+        guard line.starts(with: Array("VmFlags:".utf8)) else { continue }
         let words = String(decoding: line.dropFirst(8), as: UTF8.self).split(separator: " ")
         areas[areas.count - 1].flags = Set(words.map(String.init))
       } else if let area = MemoryArea(line: String(decoding: line, as: UTF8.self)) {

@@ -54,6 +54,21 @@ public enum Kernel {
       == 0
   }
 
+  /// Clocks that count from a start, with their numbers in linux/time.h.
+  public enum Clock: UInt, Sendable {
+    case monotonic = 1
+    case boottime = 7
+  }
+
+  /// What a clock says, in nanoseconds.
+  public static func now(_ clock: Clock) throws(SystemCallError) -> UInt64 {
+    var time = timespec()
+    _ = try checked(
+      withUnsafeMutablePointer(to: &time) { thaw_syscall(228, clock.rawValue, UInt(bitPattern: $0), 0, 0, 0, 0) },
+      "clock_gettime")
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+
   /// A new eventfd(2) with the counter 0, close-on-exec, whose reads block.
   public static func eventDescriptor() throws(SystemCallError) -> FileDescriptor {
     FileDescriptor(rawValue: CInt(try checked(thaw_syscall(290, 0, 0o2000000, 0, 0, 0, 0), "eventfd2")))
@@ -106,6 +121,24 @@ public enum Kernel {
     }
     _ = try checked(result, "getsockopt SO_TYPE")
     return type
+  }
+
+  /// Interval and remaining time of a timerfd as seconds and nanoseconds, four words (`timerfd_gettime(2)`).
+  public static func timerSetting(_ timer: FileDescriptor) throws(SystemCallError) -> [UInt64] {
+    var words: [UInt64] = [0, 0, 0, 0]
+    let result = words.withUnsafeMutableBytes {
+      thaw_syscall(287, UInt(timer.rawValue), UInt(bitPattern: $0.baseAddress), 0, 0, 0, 0)
+    }
+    _ = try checked(result, "timerfd_gettime")
+    return words
+  }
+
+  /// The wall clock, nanoseconds since 1970 (`clock_gettime(2)`, CLOCK_REALTIME).
+  public static func wallClock() throws(SystemCallError) -> UInt64 {
+    var words: [UInt64] = [0, 0]
+    let result = words.withUnsafeMutableBytes { thaw_syscall(228, 0, UInt(bitPattern: $0.baseAddress), 0, 0, 0, 0) }
+    _ = try checked(result, "clock_gettime")
+    return words[0] * 1_000_000_000 + words[1]
   }
 
   /// Inode and peer's inode (0: none) of every unix socket in the network namespace of `process`.

@@ -77,6 +77,28 @@ public struct TracedThread: Sendable {
     return mask
   }
 
+  /// The signals that wait for the thread, or with `shared` for its whole process, each a raw `siginfo_t` of 128
+  /// bytes (PTRACE_PEEKSIGINFO), in the order in which they were sent.
+  public func pendingSignals(shared: Bool) throws(SystemCallError) -> [[UInt8]] {
+    let size = 128
+    var result: [[UInt8]] = []
+    while true {
+      // struct ptrace_peeksiginfo_args of linux/ptrace.h: offset 8, flags 4, count 4.
+      let flags = shared ? UInt64(THAW_PTRACE_PEEKSIGINFO_SHARED) : 0
+      var arguments: [UInt64] = [UInt64(result.count), flags | 32 << 32]
+      var buffer = [UInt8](repeating: 0, count: 32 * size)
+      let count = arguments.withUnsafeMutableBytes { arguments in
+        buffer.withUnsafeMutableBytes {
+          thaw_ptrace(
+            Int(THAW_PTRACE_PEEKSIGINFO), threadID, UInt(bitPattern: arguments.baseAddress),
+            UInt(bitPattern: $0.baseAddress))
+        }
+      }
+      guard try checked(count, "ptrace PEEKSIGINFO", subject) > 0 else { return result }
+      for index in 0..<count { result.append(Array(buffer[index * size..<(index + 1) * size])) }
+    }
+  }
+
   /// The registration of `rseq(2)`: address, size, signature; address 0 if there is none.
   public func restartableSequence() throws(SystemCallError) -> (address: UInt64, size: UInt32, signature: UInt32) {
     // struct ptrace_rseq_configuration of linux/ptrace.h: pointer, size, signature, flags, pad.

@@ -8,17 +8,22 @@ import SnapshotFormat
 /// hits another. Pairs are parked above `base` first. Epoll sets are filled when all exist.
 struct DescriptorCompiler {
   let descriptors: [Descriptor]
+  let objects: SharedObjectCompiler
   /// The restorer's own descriptors begin here.
   let base: UInt64
   private var operations: [Operation] = []
-  /// Slots of parked ends, by pipe or socket identity.
-  private var parkedPipes: [UInt64: (reading: Int, writing: Int)] = [:]
-  private var parkedSockets: [UInt64: Int] = [:]
+  /// Numbers of parked ends, by pipe or socket identity.
+  private var parkedPipes: [UInt64: (reading: UInt64, writing: UInt64)] = [:]
+  private var parkedSockets: [UInt64: UInt64] = [:]
+  private(set) var parking: ParkingPlace
+  private var pairSlots: (Int, Int)?
   private var made: Set<UInt32> = []
 
-  init(descriptors: [Descriptor], base: UInt64) {
+  init(descriptors: [Descriptor], objects: SharedObjectCompiler, base: UInt64, parking: ParkingPlace) {
     self.descriptors = descriptors
+    self.objects = objects
     self.base = base
+    self.parking = parking
   }
 
   mutating func compile(_ builder: inout ProgramBuilder) throws(RestoreError) -> [Operation] {
@@ -36,18 +41,13 @@ struct DescriptorCompiler {
         duplicate(.slot(Int(RESTORE_SLOT_SUPPLIED) + Int(role.rawValue)), to: number, onExec)
         if role == .connection { setStatus(descriptor) }
       case .file(let path, let offset):
-        let flags = UInt64(descriptor.statusFlags) & ~Flag.creation
-        emit(
-          SystemCallNumber.openat,
-          [.value(Flag.currentDirectory), .value(builder.place(path)), .value(flags), 0], into: temporary)
-        move(temporary, to: number, onExec)
-        if offset != 0 {
-          emit(SystemCallNumber.lseek, [.value(number), .value(offset), 0], check: RESTORE_MAY_FAIL)
-        }
+        open(path, descriptor, offset, through: temporary, &builder)
+      case .object(let index, let offset):
+        open(objects.path(of: index), descriptor, offset, through: temporary, &builder)
       case .pipe(let pipe, let writes, _, _):
         if parkedPipes[pipe] == nil { try makePipe(pipe, &builder) }
         guard let parked = parkedPipes[pipe] else { continue }
-        duplicate(.slot(writes ? parked.writing : parked.reading), to: number, onExec)
+        duplicate(.value(writes ? parked.writing : parked.reading), to: number, onExec)
         setStatus(descriptor)
       case .event(let count, let semaphore):
         let flags = UInt64(descriptor.statusFlags) & Flag.nonBlocking | (semaphore ? 1 : 0)
@@ -64,8 +64,19 @@ struct DescriptorCompiler {
       case .socketPair(let socket, let peer, let type, _):
         if parkedSockets[socket] == nil { try makeSocketPair(socket, peer, type, &builder) }
         guard let parked = parkedSockets[socket] else { continue }
-        duplicate(.slot(parked), to: number, onExec)
+        duplicate(.value(parked), to: number, onExec)
         setStatus(descriptor)
+      case .timer(let timer):
+        emit(SystemCallNumber.timerfd_create, [.value(UInt64(timer.clock)), 0], into: temporary)
+        move(temporary, to: number, onExec)
+        setStatus(descriptor)
+      case .signals(let mask):
+        let set = builder.place(words: [mask])
+        emit(SystemCallNumber.signalfd4, [.value(.max), .value(set), 8, 0], into: temporary)
+        move(temporary, to: number, onExec)
+        setStatus(descriptor)
+      case .socket, .inotify, .fifo:
+        throw RestoreError(code: .failed, message: "descriptor \(number) is of a kind that is not brought back yet")
       case .closedConnection:
         try makeClosedConnection(into: temporary, &builder)
         move(temporary, to: number, onExec)
@@ -87,13 +98,27 @@ struct DescriptorCompiler {
     return operations
   }
 
+  private mutating func open(
+    _ path: String, _ descriptor: Descriptor, _ offset: UInt64, through temporary: Int, _ builder: inout ProgramBuilder
+  ) {
+    let number = UInt64(descriptor.number)
+    let flags = UInt64(descriptor.statusFlags) & ~Flag.creation
+    emit(
+      SystemCallNumber.openat, [.value(Flag.currentDirectory), .value(builder.place(path)), .value(flags), 0],
+      into: temporary)
+    move(temporary, to: number, descriptor.closeOnExec ? Flag.closeOnExec : 0)
+    if offset != 0 {
+      emit(SystemCallNumber.lseek, [.value(number), .value(offset), 0], check: RESTORE_MAY_FAIL)
+    }
+  }
+
   private mutating func makePipe(_ pipe: UInt64, _ builder: inout ProgramBuilder) throws(RestoreError) {
     let pair = try park(&builder) { $0.emit(SystemCallNumber.pipe2, [.value($1), 0]) }
     parkedPipes[pipe] = (pair.0, pair.1)
     for descriptor in descriptors {
       guard case .pipe(pipe, false, let waiting, let capacity) = descriptor.kind else { continue }
       if capacity != 65536 {  // the default of pipe(7)
-        emit(SystemCallNumber.fcntl, [.slot(pair.1), 1031, .value(UInt64(capacity))], check: RESTORE_MAY_FAIL)
+        emit(SystemCallNumber.fcntl, [.value(pair.1), 1031, .value(UInt64(capacity))], check: RESTORE_MAY_FAIL)
       }
       write(waiting, to: pair.1, &builder)
       return
@@ -123,8 +148,9 @@ struct DescriptorCompiler {
   private mutating func makeClosedConnection(
     into slot: Int, _ builder: inout ProgramBuilder
   ) throws(RestoreError) {
-    let listener = try builder.slot()
-    let accepted = try builder.slot()
+    let slots = if let pairSlots { pairSlots } else { (try builder.slot(), try builder.slot()) }
+    pairSlots = slots
+    let (listener, accepted) = slots
     // struct sockaddr_in: family 2, port 0, 127.0.0.1.
     let address = builder.place([2, 0, 0, 0, 127, 0, 0, 1] + [UInt8](repeating: 0, count: 8))
     let length = builder.place(words: [16])
@@ -142,33 +168,37 @@ struct DescriptorCompiler {
     // there.
   }
 
-  /// Makes a pair of descriptors and parks both above `base`, where they are closed at the end; answers their slots.
+  /// Makes a pair of descriptors and parks both above `base`, where they are closed at the end; answers their
+  /// numbers.
   private mutating func park(
     _ builder: inout ProgramBuilder, _ make: (inout DescriptorCompiler, UInt64) -> Void
-  ) throws(RestoreError) -> (Int, Int) {
+  ) throws(RestoreError) -> (UInt64, UInt64) {
     let answer = builder.place(words: [0])
     make(&self, answer)
-    let first = try builder.slot()
-    let second = try builder.slot()
+    let slots = if let pairSlots { pairSlots } else { (try builder.slot(), try builder.slot()) }
+    pairSlots = slots
     operations.append(
-      Operation(number: UInt16(RESTORE_OP_LOAD_PAIR.rawValue), arguments: [.value(answer), .value(UInt64(first))]))
-    for slot in [first, second] {
-      let parked = try builder.slot()
-      emit(SystemCallNumber.fcntl, [.slot(slot), 1030, .value(base)], into: parked)  // F_DUPFD_CLOEXEC
+      Operation(number: UInt16(RESTORE_OP_LOAD_PAIR.rawValue), arguments: [.value(answer), .value(UInt64(slots.0))]))
+    let numbers = (parking.next(), parking.next())
+    for (slot, number) in [(slots.0, numbers.0), (slots.1, numbers.1)] {
+      duplicate(.slot(slot), to: number, Flag.closeOnExec)
       emit(SystemCallNumber.close, [.slot(slot)])
     }
-    // Slots were taken in the order first, second, parked first, parked second.
-    return (second + 1, second + 2)
+    return numbers
   }
 
-  private mutating func write(_ bytes: [UInt8], to slot: Int, _ builder: inout ProgramBuilder) {
+  private mutating func write(_ messages: [[UInt8]], to number: UInt64, _ builder: inout ProgramBuilder) {
+    for message in messages { write(message, to: number, &builder) }
+  }
+
+  private mutating func write(_ bytes: [UInt8], to number: UInt64, _ builder: inout ProgramBuilder) {
     guard !bytes.isEmpty else { return }
     let address = builder.place(bytes)
     operations.append(
       Operation(
         number: SystemCallNumber.write, check: RESTORE_MUST_EQUAL_LAST.rawValue,
         arguments: [
-          .slot(slot), .value(address), .value(UInt64(bytes.count)), 0, 0, .value(UInt64(bytes.count)),
+          .value(number), .value(address), .value(UInt64(bytes.count)), 0, 0, .value(UInt64(bytes.count)),
         ]))
   }
 

@@ -8,17 +8,21 @@ struct ProgramCompiler {
   private var builder = ProgramBuilder()
   /// Descriptors from here on are the restorer's.
   private let descriptorBase: UInt64
+  private var parking: ParkingPlace
+  private let sharedObjects: SharedObjectCompiler
 
   /// Compiles `manifest`.
   static func compile(_ manifest: SnapshotManifest) throws(RestoreError) -> RestoreProgram {
-    var compiler = ProgramCompiler(manifest)
+    var compiler = try ProgramCompiler(manifest)
     return try compiler.program()
   }
 
-  private init(_ manifest: SnapshotManifest) {
+  private init(_ manifest: SnapshotManifest) throws(RestoreError) {
     self.manifest = manifest
     let highest = manifest.process.descriptors.map(\.number).max() ?? 0
     descriptorBase = UInt64(max(highest + 1, 64))
+    parking = ParkingPlace(base: descriptorBase)
+    sharedObjects = try SharedObjectCompiler(process: manifest.process, parking: &parking)
   }
 
   private mutating func program() throws(RestoreError) -> RestoreProgram {
@@ -29,6 +33,8 @@ struct ProgramCompiler {
     header.vvar_vclock_length = process.vdso.lengths[1]
     header.vdso_length = process.vdso.lengths[2]
     header.main_process_id = UInt64(process.processID)
+    header.monotonic = manifest.clocks.monotonic
+    header.boottime = manifest.clocks.boottime
     header.descriptor_base = descriptorBase
     let memory = try memoryPhase()
     header.memory = builder.place(memory)
@@ -47,6 +53,7 @@ struct ProgramCompiler {
     let main = mainPhase()
     header.main = builder.place(main)
     header.release = builder.place(releaseOperations())
+    header.seal = builder.place(sealPhase())
     header.main_frame = frame(process.threads[0])
     header.main_fs_base = process.threads[0].registers[.fsBase]
     header.main_gs_base = process.threads[0].registers[.gsBase]
@@ -93,6 +100,7 @@ struct ProgramCompiler {
       var offset: UInt64 = 0
       switch mapping.backing {
       case .anonymous: flags |= Flag.mapAnonymous
+      case .object: continue  // every clone's own: made in the instance phase
       case .file(let index, let fileOffset):
         if openFile != index {
           if openFile != nil {
@@ -111,21 +119,8 @@ struct ProgramCompiler {
           arguments: [
             .value(mapping.start), .value(length), .value(filling), .value(flags), descriptor, .value(offset),
           ]))
-      func advise(_ advice: UInt64, check: restore_check = RESTORE_MUST_SUCCEED) -> Operation {
-        Operation(
-          number: SystemCallNumber.madvise, check: check.rawValue,
-          arguments: [.value(mapping.start), .value(length), .value(advice)])
-      }
-      // linux/mman.h: MADV_HUGEPAGE 14, NOHUGEPAGE 15, DONTDUMP 16, RANDOM 1, SEQUENTIAL 2, GUARD_INSTALL 102.
-      if mapping.flags.contains(.hugePage) { operations.append(advise(14, check: RESTORE_MAY_FAIL)) }
-      if mapping.flags.contains(.noHugePage) { operations.append(advise(15, check: RESTORE_MAY_FAIL)) }
-      if mapping.flags.contains(.random) { late.append(advise(1)) }
-      if mapping.flags.contains(.sequential) { late.append(advise(2)) }
-      if mapping.flags.contains(.dontDump) { late.append(advise(16)) }
-      for region in mapping.guards {
-        late.append(
-          Operation(number: SystemCallNumber.madvise, arguments: [.value(region[0]), .value(region[1]), 102]))
-      }
+      operations += mapping.advice.before
+      late += mapping.advice.after
       if filling != protection {
         late.append(
           Operation(
@@ -134,6 +129,7 @@ struct ProgramCompiler {
       filled.append(contentsOf: extents)
     }
     if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
+    operations += sharedObjects.templateOperations(&filled)
     operations += fill(filled, from: image)
     operations += late
     operations += inheritedState()
@@ -185,7 +181,7 @@ struct ProgramCompiler {
           number: SystemCallNumber.rt_sigaction, arguments: [.value(UInt64(action.signal)), .value(address), 0, 8]))
     }
     operations.append(Operation(number: SystemCallNumber.umask, arguments: [.value(UInt64(process.umask))]))
-    for limit in process.resourceLimits where limit.resource != ResourceNumber.openFiles {
+    for limit in process.resourceLimits where !isLate(limit) {
       operations.append(set(limit))
     }
     // The bounding set is inherited; the template itself keeps the capabilities it has. PR_CAPBSET_DROP 24; 40 is
@@ -208,8 +204,12 @@ struct ProgramCompiler {
     }
     operations.append(
       Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
-    var descriptors = DescriptorCompiler(descriptors: process.descriptors, base: descriptorBase)
+    operations += try sharedObjects.objects(&builder)
+    var descriptors = DescriptorCompiler(
+      descriptors: process.descriptors, objects: sharedObjects, base: descriptorBase, parking: parking)
     operations += try descriptors.compile(&builder)
+    parking = descriptors.parking
+    operations += try sharedObjects.mappings(&builder, parking: &parking)
     // linux/membarrier.h: each registration is a command of its own.
     for bit in 0..<32 where process.membarrierRegistrations & 1 << bit != 0 {
       operations.append(Operation(number: SystemCallNumber.membarrier, arguments: [.value(1 << bit), 0, 0]))
@@ -228,15 +228,10 @@ struct ProgramCompiler {
     return operations
   }
 
-  /// What makes time pass for the process: nothing of it happens while an armed clone waits.
+  /// What makes time pass for the process: nothing of it happens while an armed clone waits. All threads exist, and
+  /// block every signal.
   private mutating func releaseOperations() -> [Operation] {
-    var operations: [Operation] = []
-    for (which, timer) in process.intervalTimers.enumerated() where timer[2] != 0 || timer[3] != 0 {
-      let address = builder.place(words: timer)
-      operations.append(
-        Operation(number: SystemCallNumber.setitimer, arguments: [.value(UInt64(which)), .value(address), 0]))
-    }
-    return operations
+    timers.release(&builder)
   }
 
   // MARK: Threads
@@ -293,13 +288,14 @@ struct ProgramCompiler {
     if credentials.noNewPrivileges {
       operations.append(Operation(number: SystemCallNumber.prctl, arguments: [38, 1, 0, 0, 0]))  // PR_SET_NO_NEW_PRIVS
     }
+    operations += timers.pendingSignals(of: thread, &builder)
     return operations
   }
 
   private mutating func mainPhase() -> [Operation] {
     let main = process.threads[0]
     var operations: [Operation] = []
-    for limit in process.resourceLimits where limit.resource == ResourceNumber.openFiles {
+    for limit in process.resourceLimits where isLate(limit) {
       operations.append(set(limit))
     }
     operations.append(
@@ -310,18 +306,24 @@ struct ProgramCompiler {
     if process.threads.count > 1 {
       operations.append(Operation(number: UInt16(RESTORE_OP_WAIT_THREADS.rawValue), arguments: []))
     }
+    operations += timers.creation(&builder)
     // When all threads have changed their user: each change makes the process undumpable again.
     if process.credentials.dumpable {
       operations.append(Operation(number: SystemCallNumber.prctl, arguments: [4, 1, 0, 0, 0]))  // PR_SET_DUMPABLE
     }
-    for filter in process.seccompFilters {
-      let code = builder.place(words: filter)
-      let program = builder.place(words: [UInt64(filter.count), code])  // struct sock_fprog
-      let synchronize: UInt64 = process.threads.count > 1 ? 1 : 0  // SECCOMP_FILTER_FLAG_TSYNC
-      operations.append(
-        Operation(number: SystemCallNumber.seccomp, arguments: [1, .value(synchronize), .value(program)]))
-    }
+    // The first is the sandbox's. Those after it are the program's own, and may forbid what is still to be done.
+    if let filter = process.seccompFilters.first { operations.append(install(filter)) }
     return operations
+  }
+
+  private mutating func sealPhase() -> [Operation] { process.seccompFilters.dropFirst().map { install($0) } }
+
+  /// Puts a system call filter in force for all threads.
+  private mutating func install(_ filter: [UInt64]) -> Operation {
+    let code = builder.place(words: filter)
+    let program = builder.place(words: [UInt64(filter.count), code])  // struct sock_fprog
+    let synchronize: UInt64 = process.threads.count > 1 ? 1 : 0  // SECCOMP_FILTER_FLAG_TSYNC
+    return Operation(number: SystemCallNumber.seccomp, arguments: [1, .value(synchronize), .value(program)])
   }
 
   /// A signal frame that `rt_sigreturn(2)` takes back: ucontext and XSAVE area,
@@ -358,6 +360,10 @@ struct ProgramCompiler {
 
   // MARK: Pieces
 
+  private var timers: TimerCompiler {
+    TimerCompiler(process: process, kernelRelease: manifest.compatibility.kernelRelease)
+  }
+
   private mutating func open(_ path: String, flags: UInt64, into slot: Int) -> Operation {
     Operation(
       number: SystemCallNumber.openat, resultSlot: slot,
@@ -372,7 +378,15 @@ struct ProgramCompiler {
       arguments: [0, .value(UInt64(limit.resource)), .value(address), 0])
   }
 
-  private enum ResourceNumber { static let openFiles: UInt32 = 7 }
+  /// Whether a limit would be in the way of a clone that is being made: of open files (7) and locked memory (8)
+  /// always; of file sizes (1), data (2) and address space (9) if there is one.
+  private func isLate(_ limit: ResourceLimit) -> Bool {
+    switch limit.resource {
+    case 7, 8: true
+    case 1, 2, 9: limit.current != .max
+    default: false
+    }
+  }
 }
 
 /// Flags of `open(2)` and `mmap(2)`, asm-generic/fcntl.h and mman.h.
@@ -389,4 +403,7 @@ enum Flag {
   static let mapAnonymous: UInt64 = 0x20
   static let mapGrowsDown: UInt64 = 0x100
   static let mapNoReserve: UInt64 = 0x4000
+  static let mapFixedNoReplace: UInt64 = 0x10_0000
+  /// O_TMPFILE with the O_DIRECTORY that belongs to it.
+  static let temporaryFile: UInt64 = 0o20000000 | 0o200000
 }

@@ -98,6 +98,12 @@ struct BinaryReader {
     return result
   }
 
+  mutating func byteStrings() throws(SnapshotFormatError) -> [[UInt8]] {
+    var result: [[UInt8]] = []
+    for _ in 0..<(try count(of: 4)) { result.append(try data()) }
+    return result
+  }
+
   mutating func array<Element: BinaryCodable>(
     of type: Element.Type = Element.self
   ) throws(SnapshotFormatError) -> [Element] {

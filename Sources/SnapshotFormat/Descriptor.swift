@@ -14,10 +14,42 @@ public struct Descriptor: Sendable, Equatable {
     /// An epoll set.
     case epoll([EpollEntry])
     /// One end of a unix socket pair: own and other end's identity (0: the other end is closed), SOCK_ type, and
-    /// the bytes that wait to be read from it.
-    case socketPair(socket: UInt64, peer: UInt64, type: UInt32, waiting: [UInt8])
+    /// the messages that wait to be read from it; a stream's bytes are one message.
+    case socketPair(socket: UInt64, peer: UInt64, type: UInt32, waiting: [[UInt8]])
     /// A TCP connection to somewhere: comes back closed by the other end.
     case closedConnection
+    /// A timerfd.
+    case timer(TimerDescriptor)
+    /// A signalfd that accepts the signals of `mask` (bit n - 1 for signal n).
+    case signals(mask: UInt64)
+    /// The object at this place in ``ProcessState/objects``, opened anew, at `offset`.
+    case object(index: UInt32, offset: UInt64)
+    /// A socket that is not connected to another process: listening, bound, or neither; see ``SocketState``.
+    case socket(SocketState)
+    /// An inotify instance with its watches.
+    case inotify([InotifyWatch])
+    /// A named pipe (mkfifo(3)) at `path`; `pipe` is the same for all openings of one, and one of them carries the
+    /// bytes that wait in it.
+    case fifo(path: String, pipe: UInt64, waiting: [UInt8])
+  }
+
+  /// A watch of an inotify instance.
+  public struct InotifyWatch: Sendable, Equatable {
+    /// The number that inotify_add_watch(2) answered.
+    public var number: UInt32
+    /// What is watched, inside the sandbox.
+    public var path: String
+    /// The events, IN_ bits of linux/inotify.h.
+    public var mask: UInt32
+    /// The largest number: watches are made one by one up to it.
+    public static let largestNumber: UInt32 = 4096
+
+    /// A watch.
+    public init(number: UInt32, path: String, mask: UInt32) {
+      self.number = number
+      self.path = path
+      self.mask = mask
+    }
   }
 
   /// What an epoll set watches.

@@ -16,7 +16,7 @@ public struct Mapping: Sendable, Equatable {
   public struct Flags: OptionSet, Sendable, Hashable {
     public var rawValue: UInt16
     public init(rawValue: UInt16) { self.rawValue = rawValue }
-    /// MAP_SHARED; only read-only files are handled so.
+    /// MAP_SHARED.
     public static let shared = Flags(rawValue: 1 << 0)
     /// MAP_GROWSDOWN: a stack (`gd`).
     public static let growsDown = Flags(rawValue: 1 << 1)
@@ -36,6 +36,18 @@ public struct Mapping: Sendable, Equatable {
     public static let random = Flags(rawValue: 1 << 8)
     /// MADV_SEQUENTIAL (`sr`).
     public static let sequential = Flags(rawValue: 1 << 9)
+    /// Locked in memory, mlock(2) (`lo`).
+    public static let locked = Flags(rawValue: 1 << 10)
+    /// With ``locked``: locked when touched, MLOCK_ONFAULT.
+    public static let lockedOnFault = Flags(rawValue: 1 << 11)
+    /// MAP_DROPPABLE (`dp`): comes back as zeros.
+    public static let droppable = Flags(rawValue: 1 << 12)
+    /// MADV_MERGEABLE (`mg`).
+    public static let mergeable = Flags(rawValue: 1 << 13)
+    /// mseal(2) (`sl`).
+    public static let sealed = Flags(rawValue: 1 << 14)
+    /// Shared, and can be made writable: was mapped from a descriptor open for writing (`mw`).
+    public static let mayWrite = Flags(rawValue: 1 << 15)
   }
 
   /// Where the bytes come from that are not in the image.
@@ -44,6 +56,8 @@ public struct Mapping: Sendable, Equatable {
     case anonymous
     /// The file at this place in ``Compatibility/files``, from this byte on.
     case file(index: UInt32, offset: UInt64)
+    /// The object at this place in ``ProcessState/objects``, from this byte on.
+    case object(index: UInt32, offset: UInt64)
   }
 
   /// A run of pages whose content is in the image.

@@ -34,6 +34,16 @@ public struct ProcessState: Sendable, Equatable {
   public var descriptors: [Descriptor]
   /// Its threads; the first is the main one.
   public var threads: [ThreadState]
+  /// Its POSIX timers, by id.
+  public var timers: [PosixTimer] = []
+  /// Signals that wait for any of its threads.
+  public var pendingSignals: [PendingSignal] = []
+  /// Memory and files that mappings and descriptors share.
+  public var objects: [SharedObject] = []
+  /// Locks on its open files.
+  public var fileLocks: [FileLock] = []
+  /// Flags of `mlockall(2)` for mappings to come: MCL_FUTURE 2, MCL_ONFAULT 4; 0 for none.
+  public var futureLock: UInt32 = 0
 
   /// A process of these parts.
   public init(

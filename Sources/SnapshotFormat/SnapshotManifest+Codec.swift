@@ -4,7 +4,7 @@ extension SnapshotManifest {
   /// First bytes of a manifest of this architecture.
   static let magic: [UInt8] = Array("THAWSNAPx86_64\0\0".utf8)
   /// The layout's version; another one is refused.
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   /// The longest manifest that is read, in bytes.
   public static let maximumBytes = 64 << 20
 
@@ -14,6 +14,8 @@ extension SnapshotManifest {
     writer.put(SnapshotManifest.version)
     compatibility.encode(into: &writer)
     process.encode(into: &writer)
+    writer.put(clocks.monotonic)
+    writer.put(clocks.boottime)
     writer.put(imageBytes)
     writer.put(imageDigest)
     writer.put(UInt32(warnings.count))
@@ -46,60 +48,13 @@ extension SnapshotManifest {
     }
     compatibility = try Compatibility(from: &reader)
     process = try ProcessState(from: &reader)
+    clocks = ClockReadings(monotonic: try reader.get(), boottime: try reader.get())
     imageBytes = try reader.get()
     imageDigest = try reader.data()
     warnings = []
     for _ in 0..<(try reader.count(of: 4)) { warnings.append(try reader.string()) }
     guard reader.remaining == 0 else { throw SnapshotFormatError("\(reader.remaining) bytes follow the manifest") }
     try validate()
-  }
-
-  /// Checks what the compiler of restore programs takes for granted.
-  func validate() throws(SnapshotFormatError) {
-    let page = SnapshotManifest.pageSize
-    let top: UInt64 = 0x7fff_ffff_f000
-    func fail(_ message: String) throws(SnapshotFormatError) -> Never { throw SnapshotFormatError(message) }
-    guard imageBytes % page == 0 else { try fail("the image's length \(imageBytes) is not whole pages") }
-    guard imageDigest.count == SHA256.byteCount, compatibility.vdsoDigest.count == SHA256.byteCount else {
-      try fail("a digest has the wrong length")
-    }
-    guard !process.threads.isEmpty else { try fail("a process without threads") }
-    guard process.threads[0].threadID == process.processID else { try fail("the first thread is not the main one") }
-    var previous: UInt64 = 0
-    for mapping in process.mappings {
-      guard mapping.start >= previous, mapping.start < mapping.end, mapping.end <= top, mapping.start % page == 0,
-        mapping.end % page == 0
-      else { try fail("mapping \(hexadecimal(mapping.start)) is out of order or out of bounds") }
-      previous = mapping.end
-      if case .file(let index, let offset) = mapping.backing {
-        guard Int(index) < compatibility.files.count, offset % page == 0 else {
-          try fail("mapping \(hexadecimal(mapping.start)) names a file that is not listed")
-        }
-      }
-      var next = mapping.start
-      for extent in mapping.extents {
-        guard extent.start >= next, extent.start < mapping.end, extent.start % page == 0, extent.length % page == 0,
-          extent.length > 0,
-          extent.length <= mapping.end - extent.start, extent.imageOffset % page == 0,
-          extent.imageOffset <= imageBytes, extent.length <= imageBytes - extent.imageOffset
-        else { try fail("an extent of mapping \(hexadecimal(mapping.start)) is out of bounds") }
-        next = extent.start + extent.length
-      }
-      for guardRegion in mapping.guards {
-        guard guardRegion.count == 2, guardRegion[0] >= mapping.start, guardRegion[0] < mapping.end,
-          guardRegion[1] <= mapping.end - guardRegion[0]
-        else { try fail("a guard region of mapping \(hexadecimal(mapping.start)) is out of bounds") }
-      }
-    }
-    for thread in process.threads {
-      // 512 bytes of legacy area and 64 of header come before anything else.
-      guard thread.registers.words.count == 27, (576...16384).contains(thread.vectorState.count),
-        thread.alternateStack.count == 3, thread.name.count <= 15
-      else { try fail("thread \(thread.threadID) has a malformed state") }
-    }
-    for descriptor in process.descriptors where descriptor.number > 1 << 20 {
-      try fail("descriptor \(descriptor.number) is out of bounds")
-    }
   }
 }
 
@@ -156,6 +111,11 @@ extension ProcessState: BinaryCodable {
     for filter in seccompFilters { writer.put(words: filter) }
     writer.put(descriptors)
     writer.put(threads)
+    writer.put(timers)
+    writer.put(pendingSignals)
+    writer.put(objects)
+    writer.put(fileLocks)
+    writer.put(futureLock)
   }
   init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
     processID = try reader.get()
@@ -177,6 +137,11 @@ extension ProcessState: BinaryCodable {
     for _ in 0..<(try reader.count(of: 4)) { seccompFilters.append(try reader.words()) }
     descriptors = try reader.array()
     threads = try reader.array()
+    timers = try reader.array()
+    pendingSignals = try reader.array()
+    objects = try reader.array()
+    fileLocks = try reader.array()
+    futureLock = try reader.get()
   }
 }
 
@@ -233,6 +198,10 @@ extension Mapping: BinaryCodable {
       writer.put(1 as UInt8)
       writer.put(index)
       writer.put(offset)
+    case .object(let index, let offset):
+      writer.put(2 as UInt8)
+      writer.put(index)
+      writer.put(offset)
     }
     writer.put(extents)
     writer.put(UInt32(guards.count))
@@ -246,6 +215,7 @@ extension Mapping: BinaryCodable {
     switch try reader.get(UInt8.self) {
     case 0: backing = .anonymous
     case 1: backing = .file(index: try reader.get(), offset: try reader.get())
+    case 2: backing = .object(index: try reader.get(), offset: try reader.get())
     case let other: throw SnapshotFormatError("unknown backing \(other) of a mapping")
     }
     extents = try reader.array()
@@ -267,83 +237,6 @@ extension Mapping.Extent: BinaryCodable {
   }
 }
 
-extension Descriptor: BinaryCodable {
-  func encode(into writer: inout BinaryWriter) {
-    writer.put(number)
-    writer.put(description)
-    writer.put(statusFlags)
-    writer.put(closeOnExec)
-    switch kind {
-    case .supplied(let role):
-      writer.put(0 as UInt8)
-      writer.put(role.rawValue)
-    case .file(let path, let offset):
-      writer.put(1 as UInt8)
-      writer.put(path)
-      writer.put(offset)
-    case .pipe(let pipe, let writes, let waiting, let capacity):
-      writer.put(2 as UInt8)
-      writer.put(pipe)
-      writer.put(writes)
-      writer.put(waiting)
-      writer.put(capacity)
-    case .event(let count, let semaphore):
-      writer.put(3 as UInt8)
-      writer.put(count)
-      writer.put(semaphore)
-    case .epoll(let entries):
-      writer.put(4 as UInt8)
-      writer.put(entries)
-    case .socketPair(let socket, let peer, let type, let waiting):
-      writer.put(5 as UInt8)
-      writer.put(socket)
-      writer.put(peer)
-      writer.put(type)
-      writer.put(waiting)
-    case .closedConnection:
-      writer.put(6 as UInt8)
-    }
-  }
-  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
-    number = try reader.get()
-    description = try reader.get()
-    statusFlags = try reader.get()
-    closeOnExec = try reader.flag()
-    switch try reader.get(UInt8.self) {
-    case 0:
-      let raw = try reader.get(UInt8.self)
-      guard let role = SuppliedRole(rawValue: raw) else {
-        throw SnapshotFormatError("unknown role \(raw) of descriptor \(number)")
-      }
-      kind = .supplied(role)
-    case 1: kind = .file(path: try reader.string(), offset: try reader.get())
-    case 2:
-      kind = .pipe(
-        pipe: try reader.get(), writes: try reader.flag(), waiting: try reader.data(), capacity: try reader.get())
-    case 3: kind = .event(count: try reader.get(), semaphore: try reader.flag())
-    case 4: kind = .epoll(try reader.array())
-    case 5:
-      kind = .socketPair(
-        socket: try reader.get(), peer: try reader.get(), type: try reader.get(), waiting: try reader.data())
-    case 6: kind = .closedConnection
-    case let other: throw SnapshotFormatError("unknown kind \(other) of descriptor \(number)")
-    }
-  }
-}
-
-extension Descriptor.EpollEntry: BinaryCodable {
-  func encode(into writer: inout BinaryWriter) {
-    writer.put(target)
-    writer.put(events)
-    writer.put(data)
-  }
-  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
-    target = try reader.get()
-    events = try reader.get()
-    data = try reader.get()
-  }
-}
-
 extension ThreadState: BinaryCodable {
   func encode(into writer: inout BinaryWriter) {
     writer.put(threadID)
@@ -360,6 +253,8 @@ extension ThreadState: BinaryCodable {
     writer.put(clearThreadID)
     writer.put(words: alternateStack)
     writer.put(name)
+    writer.put(pendingSignals)
+    scheduling.encode(into: &writer)
   }
   init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
     threadID = try reader.get()
@@ -373,5 +268,7 @@ extension ThreadState: BinaryCodable {
     clearThreadID = try reader.get()
     alternateStack = try reader.words(exactly: 3)
     name = try reader.data()
+    pendingSignals = try reader.array()
+    scheduling = try Scheduling(from: &reader)
   }
 }

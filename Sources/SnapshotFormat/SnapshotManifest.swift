@@ -7,6 +7,8 @@ public struct SnapshotManifest: Sendable, Equatable {
   public var compatibility: Compatibility
   /// The process.
   public var process: ProcessState
+  /// What the clocks said when it was frozen.
+  public var clocks: ClockReadings
   /// Length of the image, in bytes; a multiple of the page size.
   public var imageBytes: UInt64
   /// SHA-256 of the image.
@@ -16,10 +18,12 @@ public struct SnapshotManifest: Sendable, Equatable {
 
   /// A manifest of these parts.
   public init(
-    compatibility: Compatibility, process: ProcessState, imageBytes: UInt64, imageDigest: [UInt8], warnings: [String]
+    compatibility: Compatibility, process: ProcessState, clocks: ClockReadings, imageBytes: UInt64,
+    imageDigest: [UInt8], warnings: [String]
   ) {
     self.compatibility = compatibility
     self.process = process
+    self.clocks = clocks
     self.imageBytes = imageBytes
     self.imageDigest = imageDigest
     self.warnings = warnings
@@ -33,6 +37,20 @@ public struct SnapshotManifest: Sendable, Equatable {
   public var pageCount: Int { Int(imageBytes / SnapshotManifest.pageSize) }
   /// Bytes of a page, x86-64.
   public static let pageSize: UInt64 = 4096
+}
+
+/// What the clocks that count from a start said, in nanoseconds: every clone's go on from there.
+public struct ClockReadings: Sendable, Equatable {
+  /// CLOCK_MONOTONIC.
+  public var monotonic: UInt64
+  /// CLOCK_BOOTTIME, which also counts while the machine is suspended.
+  public var boottime: UInt64
+
+  /// Readings.
+  public init(monotonic: UInt64, boottime: UInt64) {
+    self.monotonic = monotonic
+    self.boottime = boottime
+  }
 }
 
 /// What must be the same on the machine that restores as on the one that took the snapshot.

@@ -18,6 +18,10 @@ public struct ThreadState: Sendable, Equatable {
   public var alternateStack: [UInt64]
   /// The name, at most 15 bytes.
   public var name: [UInt8]
+  /// Signals that wait for this thread.
+  public var pendingSignals: [PendingSignal] = []
+  /// How it is scheduled.
+  public var scheduling = Scheduling()
 
   /// A thread of these parts.
   public init(

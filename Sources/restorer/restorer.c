@@ -5,6 +5,7 @@
 // runs the program's remaining phases and leaves through rt_sigreturn into the restored main thread.
 //
 // No libc, no stack protector, no vector registers: whatever runs here runs in a half-made process.
+#include <asm-generic/fcntl.h>
 #include <linux/mman.h>
 #include <stdint.h>
 
@@ -17,6 +18,7 @@ typedef uint32_t u32;
 enum {
   SYS_read = 0,
   SYS_write = 1,
+  SYS_open = 2,
   SYS_mmap = 9,
   SYS_mprotect = 10,
   SYS_rt_sigprocmask = 14,
@@ -30,12 +32,14 @@ enum {
   SYS_futex = 202,
   SYS_clock_gettime = 228,
   SYS_exit_group = 231,
+  SYS_unshare = 272,
   SYS_dup3 = 292,
   SYS_setns = 308,
   SYS_clone3 = 435,
   SYS_close_range = 436,
 };
 
+enum { CLOCK_MONOTONIC = 1, CLOCK_BOOTTIME = 7, CLONE_NEWTIME = 0x80 };
 enum { CLONE_NEWNS = 0x20000, CLONE_NEWUTS = 0x4000000, CLONE_NEWIPC = 0x8000000, CLONE_NEWPID = 0x20000000, CLONE_NEWNET = 0x40000000 };
 enum { CLONE_PARENT = 0x8000 };
 enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129, F_DUPFD_CLOEXEC = 1030, EMSGSIZE = 90, EINVAL = 22 };
@@ -59,11 +63,16 @@ static struct restore_range working_set[RESTORE_WORKING_SET_RANGES];
 static u64 working_set_count;
 static u64 control = CONTROL;
 
-static u64 now(void) {
+static u64 clock_offset; // of the time namespace that this process is in
+
+static u64 clock(int number) {
   u64 time[2];
-  call(SYS_clock_gettime, 1 /* CLOCK_MONOTONIC */, time, 0);
+  call(SYS_clock_gettime, number, time, 0);
   return time[0] * 1000000000u + time[1];
 }
+
+// As the daemon's clock, also in a clone.
+static u64 now(void) { return clock(CLOCK_MONOTONIC) - clock_offset; }
 
 static void send_report(enum restore_report_kind kind, int64_t value) {
   report.kind = kind;
@@ -197,6 +206,7 @@ __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) 
   report.done = now();
   send_report(RESTORE_REPORT_DONE, 0);
   call(SYS_close_range, p->descriptor_base, ~0u, 0);
+  run(RESTORE_PHASE_SEAL, p->seal);
   __asm__ volatile("wrfsbase %0" ::"r"(p->main_fs_base));
   if (p->main_gs_base) __asm__ volatile("wrgsbase %0" ::"r"(p->main_gs_base));
   if (p->thread_count) {
@@ -268,6 +278,42 @@ __attribute__((noreturn)) static void enter(const struct restore_order *order, c
   become(order->flags, released);
 }
 
+// "NAME SECONDS NANOSECONDS\n", as /proc/self/timens_offsets takes it; answers the end.
+static char *put_offset(char *text, const char *name, int64_t offset) {
+  const u64 second = 1000000000;
+  int64_t seconds = offset / (int64_t)second, rest = offset % (int64_t)second;
+  if (rest < 0) seconds--, rest += (int64_t)second;
+  while (*name) *text++ = *name++;
+  for (int part = 0; part < 2; part++) {
+    int64_t number = part ? rest : seconds;
+    *text++ = ' ';
+    if (number < 0) *text++ = '-', number = -number;
+    char digits[24];
+    int count = 0;
+    do digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count) *text++ = digits[--count];
+  }
+  *text++ = '\n';
+  return text;
+}
+
+// The next clone's clocks go on from the snapshot: a time namespace of its own, which it is in from its first instruction. Answers the monotonic
+// clock's offset; 0 where the kernel has no time namespaces, and the clone goes by the host's clocks.
+static u64 set_clocks(void) {
+  static const char name[] = "/proc/self/timens_offsets";
+  if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) return 0;
+  long file = call(SYS_open, name, O_WRONLY | O_CLOEXEC, 0);
+  if (file < 0) return 0;
+  char text[128];
+  u64 offset = program->monotonic - clock(CLOCK_MONOTONIC);
+  char *end = put_offset(text, "monotonic", (int64_t)offset);
+  end = put_offset(end, "boottime", (int64_t)(program->boottime - clock(CLOCK_BOOTTIME)));
+  long result = call(SYS_write, file, text, end - text);
+  call(SYS_close, file, 0, 0);
+  return result < 0 ? 0 : offset;
+}
+
 __attribute__((noreturn)) static void serve(void) {
   for (;;) {
     struct restore_order order;
@@ -280,9 +326,11 @@ __attribute__((noreturn)) static void serve(void) {
     if (count == expected && order.supplied <= RESTORE_SLOT_FREE - RESTORE_SLOT_SUPPLIED) {
       result = call(SYS_setns, descriptors[0], CLONE_NEWPID, 0);
       if (result >= 0) {
+        u64 offset = set_clocks();
         struct restore_clone_arguments arguments = {.flags = CLONE_PARENT, .set_tid = (u64)&program->main_process_id, .set_tid_size = 1};
         result = call(SYS_clone3, &arguments, sizeof arguments, 0);
         if (result == 0) {
+          clock_offset = offset;
           report.cloned = now();
           enter(&order, descriptors);
         }

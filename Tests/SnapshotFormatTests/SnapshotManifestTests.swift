@@ -1,6 +1,11 @@
 import SnapshotFormat
 import Testing
 
+/// A signal that waits.
+private func pending(_ number: UInt8) -> PendingSignal {
+  PendingSignal(information: [number, 0, 0, 0] + [UInt8](repeating: 3, count: 124))
+}
+
 /// A manifest that has something of every kind in it.
 func sample() -> SnapshotManifest {
   let registers = Registers(words: (0..<27).map { UInt64($0) &* 0x0101_0101 })
@@ -10,9 +15,11 @@ func sample() -> SnapshotManifest {
     restartableSequence: RestartableSequence(address: 0x7000, size: 32, signature: 0x5305_3053), robustList: 0x7100,
     clearThreadID: 0x7200, alternateStack: [0, 2, 0], name: Array("python3".utf8))
   var second = thread
+  second.pendingSignals = [pending(12)]
+  second.scheduling = Scheduling(policy: 3, priority: 0, niceness: 5, affinity: [1, 0])
   second.threadID = 5
   second.restartableSequence = nil
-  return SnapshotManifest(
+  var manifest = SnapshotManifest(
     compatibility: Compatibility(
       kernelRelease: "6.18.0", vectorFeatures: 0xe7, vdsoDigest: [UInt8](repeating: 1, count: 32),
       files: [Compatibility.File(path: "/usr/lib/ä.so", size: 12345, modified: -5)]),
@@ -28,6 +35,10 @@ func sample() -> SnapshotManifest {
           start: 0x50_0000, end: 0x60_0000, protection: [.read, .write], flags: [.noReserve, .wipeOnFork],
           backing: .anonymous,
           extents: [Mapping.Extent(start: 0x50_1000, length: 0x2000, imageOffset: 0)], guards: [[0x50_4000, 0x1000]]),
+        Mapping(
+          start: 0x60_0000, end: 0x60_2000, protection: [.read, .write],
+          flags: [.shared, .mayWrite, .locked, .lockedOnFault, .droppable, .mergeable, .sealed],
+          backing: .object(index: 0, offset: 4096), extents: [], guards: []),
       ], workingDirectory: "/var/task", umask: 0o22,
       signalActions: [SignalAction(signal: 2, words: [1, 2, 3, 4])], membarrierRegistrations: 16,
       intervalTimers: [[0, 0, 0, 0], [1, 2, 3, 4], [0, 0, 0, 0]],
@@ -53,10 +64,54 @@ func sample() -> SnapshotManifest {
           kind: .epoll([Descriptor.EpollEntry(target: 5, events: 1, data: .max)])),
         Descriptor(
           number: 7, description: 7, statusFlags: 2, closeOnExec: false,
-          kind: .socketPair(socket: 1, peer: 2, type: 1, waiting: [5])),
+          kind: .socketPair(socket: 1, peer: 2, type: 1, waiting: [[5], []])),
         Descriptor(number: 8, description: 8, statusFlags: 2, closeOnExec: false, kind: .closedConnection),
+        Descriptor(
+          number: 9, description: 9, statusFlags: 2, closeOnExec: false,
+          kind: .timer(TimerDescriptor(clock: 1, flags: 3, setting: [1, 2, 3, 4], expirations: 5))),
+        Descriptor(number: 10, description: 10, statusFlags: 2, closeOnExec: false, kind: .signals(mask: 0x200)),
+        Descriptor(
+          number: 11, description: 11, statusFlags: 2, closeOnExec: false, kind: .object(index: 1, offset: 7)),
+        Descriptor(
+          number: 12, description: 12, statusFlags: 2, closeOnExec: false,
+          kind: .socket(
+            SocketState(
+              family: 2, type: 1, transport: 6, localAddress: [2, 0, 31, 144], remoteAddress: [], backlog: 128,
+              options: [SocketState.Option(level: 1, name: 2, value: [1, 0, 0, 0])]))),
+        Descriptor(
+          number: 13, description: 13, statusFlags: 2, closeOnExec: false,
+          kind: .inotify([Descriptor.InotifyWatch(number: 1, path: "/tmp", mask: 2)])),
+        Descriptor(
+          number: 14, description: 14, statusFlags: 2, closeOnExec: false,
+          kind: .fifo(path: "/tmp/fifo", pipe: 5, waiting: [1])),
       ], threads: [thread, second]),
-    imageBytes: 0x2000, imageDigest: [UInt8](repeating: 2, count: 32), warnings: ["a connection comes back closed"])
+    clocks: ClockReadings(monotonic: 12_345_678_901, boottime: 22_345_678_901), imageBytes: 0x2000,
+    imageDigest: [UInt8](repeating: 2, count: 32), warnings: ["a connection comes back closed"])
+  manifest.process.timers = [
+    PosixTimer(id: 0, clock: 1, notification: 0, signal: 34, value: .max, threadID: 0, setting: [1, 2, 3, 4]),
+    PosixTimer(id: 7, clock: -6, notification: 4, signal: 14, value: 0, threadID: 5, setting: [0, 0, 0, 0]),
+  ]
+  manifest.process.pendingSignals = [pending(10), pending(64)]
+  manifest.process.objects = [
+    SharedObject(
+      kind: .sharedMemory, size: 0x3000, mode: 0o777, userID: 993, groupID: 993,
+      extents: [Mapping.Extent(start: 0x1000, length: 0x1000, imageOffset: 0x1000)]),
+    SharedObject(
+      kind: .memoryFile(name: "ä", seals: 3), size: 5000, mode: 0o777, userID: 993, groupID: 993,
+      extents: [Mapping.Extent(start: 0x1000, length: 0x1000, imageOffset: 0)]),
+    SharedObject(
+      kind: .deletedFile(path: "/tmp/gone"), size: 0, mode: 0o600, userID: 993, groupID: 993, extents: []),
+    SharedObject(
+      kind: .unnamedFile(directory: "/tmp"), size: 0, mode: 0o600, userID: 993, groupID: 993, extents: []),
+    SharedObject(kind: .file(path: "/tmp/there"), size: 9, mode: 0o600, userID: 993, groupID: 993, extents: []),
+  ]
+  manifest.process.fileLocks = [
+    FileLock(descriptor: 3, kind: .flock, isExclusive: true, start: 0, length: 0),
+    FileLock(descriptor: 4, kind: .posix, isExclusive: false, start: 10, length: 5),
+    FileLock(descriptor: 4, kind: .openFile, isExclusive: true, start: 20, length: 5),
+  ]
+  manifest.process.futureLock = 6
+  return manifest
 }
 
 @Suite struct SnapshotManifestTests {
@@ -103,6 +158,54 @@ func sample() -> SnapshotManifest {
     rejects { $0.process.descriptors[3].number = 1 << 30 }
     rejects { $0.process.mappings[1].guards = [[0, 4096]] }
     rejects { $0.imageDigest = [1] }
+  }
+
+  @Test func contradictionsBetweenKernelObjectsAreNoticed() {
+    func rejects(_ change: (inout ProcessState) -> Void) {
+      var manifest = sample()
+      change(&manifest.process)
+      let bytes = manifest.encode()
+      #expect(throws: SnapshotFormatError.self) { try SnapshotManifest(decoding: bytes) }
+    }
+    func kind(_ number: Int, _ kind: Descriptor.Kind) -> (inout ProcessState) -> Void {
+      { $0.descriptors[number].kind = kind }
+    }
+    rejects { $0.mappings[2].backing = .object(index: 5, offset: 0) }
+    rejects { $0.mappings[2].backing = .object(index: 0, offset: 1) }
+    rejects { $0.timers[0].id = 8 }
+    rejects { $0.timers[1].id = 1 << 31 }
+    rejects { $0.timers[1].threadID = 6 }
+    rejects { $0.timers[0].notification = 2 }
+    rejects { $0.timers[0].signal = 65 }
+    rejects { $0.timers[0].setting[1] = 1_000_000_000 }
+    rejects { $0.pendingSignals[0].information.removeLast() }
+    rejects { $0.threads[1].pendingSignals[0].information[0] = 0 }
+    rejects { $0.threads[1].scheduling.niceness = 20 }
+    rejects { $0.threads[1].scheduling.policy = 6 }
+    rejects { $0.threads[1].scheduling.priority = 100 }
+    rejects { $0.threads[1].scheduling.affinity = [UInt64](repeating: 1, count: 129) }
+    rejects { $0.objects[0].extents[0].start = 0x3000 }
+    rejects { $0.objects[0].extents[0].length = 0x3000 }
+    rejects { $0.objects[0].extents[0].imageOffset = 0x2000 }
+    rejects { $0.objects[1].size = .max }
+    rejects { $0.objects[1].mode = 0o10000 }
+    rejects { $0.fileLocks[0].descriptor = 99 }
+    rejects { $0.futureLock = 8 }
+    rejects(kind(9, .timer(TimerDescriptor(clock: 1, flags: 4, setting: [0, 0, 0, 0], expirations: 0))))
+    rejects(kind(9, .timer(TimerDescriptor(clock: 1, flags: 0, setting: [0, 0, 0, .max], expirations: 0))))
+    rejects(kind(11, .object(index: 5, offset: 0)))
+    rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 0, path: "/tmp", mask: 2)])))
+    rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 1 << 30, path: "/tmp", mask: 2)])))
+    let long = [UInt8](repeating: 1, count: 129)
+    for (local, remote) in [(long, []), ([], long)] {
+      rejects(
+        kind(
+          12,
+          .socket(
+            SocketState(
+              family: 2, type: 1, transport: 6, localAddress: local, remoteAddress: remote, backlog: nil, options: []))
+        ))
+    }
   }
 
   /// Bytes that are well signed but random inside: never a crash, whatever the counts say.

@@ -62,11 +62,13 @@ struct restore_program {
   uint64_t size; // bytes of the whole program, this header included
   uint64_t vvar_start, vvar_length, vvar_vclock_length, vdso_length; // contiguous, in this order; lengths 0 where absent
   uint64_t main_process_id;  // inside the sandbox
+  uint64_t monotonic, boottime; // what these clocks said at the snapshot, nanoseconds: they go on from there
   uint64_t descriptor_base;  // descriptors from here on are the restorer's own while it works
   struct restore_phase memory;   // once, in the template
   struct restore_phase instance; // in every clone: descriptors and process state
   struct restore_phase main;     // in every clone, when all threads exist
   struct restore_phase release;  // in every clone, when it is to run: what makes time pass for it (timers)
+  struct restore_phase seal;     // in every clone, last of all: system call filters of the program's own, which may forbid what came before
   uint64_t threads, thread_count; // array of struct restore_thread
   uint64_t main_frame, main_fs_base, main_gs_base;
   uint32_t ready, go; // futexes between main and threads; 0 in the file
@@ -116,6 +118,7 @@ enum restore_phase_name {
   RESTORE_PHASE_THREAD = 6,
   RESTORE_PHASE_MAIN = 7,
   RESTORE_PHASE_RELEASE = 8,
+  RESTORE_PHASE_SEAL = 9,
 };
 
 // Template or clone to daemon. Times are CLOCK_MONOTONIC nanoseconds.
