@@ -6,6 +6,16 @@ extension SnapshotManifest {
     let page = SnapshotManifest.pageSize
     let top: UInt64 = 0x7fff_ffff_f000
     func fail(_ message: String) throws(SnapshotFormatError) -> Never { throw SnapshotFormatError(message) }
+    // An image that a disk could hold, every page of which stands for one page of memory.
+    guard imageBytes <= 1 << 46 else { try fail("an image of \(imageBytes) bytes") }
+    let extents = process.mappings.lazy.flatMap(\.extents).map(\.length)
+    let objectExtents = process.objects.lazy.flatMap(\.extents).map(\.length)
+    var unclaimed = imageBytes
+    for length in Array(extents) + Array(objectExtents) {
+      guard length <= unclaimed else { try fail("the extents are longer than the image") }
+      unclaimed -= length
+    }
+    try process.vdso.validate(below: top)
     guard imageBytes % page == 0 else { try fail("the image's length \(imageBytes) is not whole pages") }
     // Nanoseconds as the kernel counts them, ktime_t: 63 bits.
     guard clocks.monotonic < 1 << 62, clocks.boottime < 1 << 62 else { try fail("a clock's reading is out of bounds") }
@@ -56,6 +66,16 @@ extension SnapshotManifest {
     }
     for object in process.objects { try object.validate(imageBytes: imageBytes) }
     try process.validateKernelObjects()
+  }
+}
+
+extension VirtualLibrary {
+  /// Checks that the three parts are whole pages in user space.
+  func validate(below top: UInt64) throws(SnapshotFormatError) {
+    let page = SnapshotManifest.pageSize
+    guard lengths.count == 3, lengths.allSatisfy({ $0 <= 1 << 20 && $0 % page == 0 }), start % page == 0,
+      start <= top - lengths.reduce(0, +)
+    else { throw SnapshotFormatError("the vDSO is out of bounds") }
   }
 }
 

@@ -85,7 +85,7 @@ func sample() -> SnapshotManifest {
           number: 14, description: 14, statusFlags: 2, closeOnExec: false,
           kind: .fifo(path: "/tmp/fifo", pipe: 5, waiting: [1])),
       ], threads: [thread, second]),
-    clocks: ClockReadings(monotonic: 12_345_678_901, boottime: 22_345_678_901), imageBytes: 0x2000,
+    clocks: ClockReadings(monotonic: 12_345_678_901, boottime: 22_345_678_901), imageBytes: 0x10000,
     imageDigest: [UInt8](repeating: 2, count: 32), warnings: ["a connection comes back closed"])
   manifest.process.timers = [
     PosixTimer(id: 0, clock: 1, notification: 0, signal: 34, value: .max, threadID: 0, setting: [1, 2, 3, 4]),
@@ -186,7 +186,7 @@ func sample() -> SnapshotManifest {
     rejects { $0.threads[1].scheduling.affinity = [UInt64](repeating: 1, count: 129) }
     rejects { $0.objects[0].extents[0].start = 0x3000 }
     rejects { $0.objects[0].extents[0].length = 0x3000 }
-    rejects { $0.objects[0].extents[0].imageOffset = 0x2000 }
+    rejects { $0.objects[0].extents[0].imageOffset = 0x10000 }
     rejects { $0.objects[1].size = .max }
     rejects { $0.objects[1].mode = 0o10000 }
     rejects { $0.fileLocks[0].descriptor = 99 }
