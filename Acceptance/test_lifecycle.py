@@ -1,6 +1,7 @@
 """Create, publish, invoke, update, shift, delete: with boto3 and the AWS CLI, unmodified."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -225,3 +226,39 @@ def test_functions_may_be_created_and_deleted_at_once(client):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(cycle, range(8)))
+
+
+def test_a_version_that_is_not_invoked_becomes_inactive(runtimes):
+    """Lambda's 14 days, here 4 s: the snapshot is deleted, and an invocation asks for a new one."""
+    from daemon import Daemon
+
+    daemon = Daemon("--inactive-days", str(4 / 86400), runtimes=runtimes).start()
+    try:
+        client = daemon.client()
+        version = deploy(client, "idle", COUNTER)
+        assert invoke(client, "idle", Qualifier=version)[0]["n"] == 1
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            state = client.get_function_configuration(FunctionName="idle", Qualifier=version)
+            if state["State"] == "Inactive":
+                break
+            time.sleep(0.2)
+        assert state["State"] == "Inactive" and state["StateReasonCode"] == "Idle"
+        assert state["SnapStart"]["OptimizationStatus"] == "Off"
+        while daemon.status()["snapshots"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert daemon.status()["snapshots"] == []
+        # It stays so over a restart.
+        assert daemon.stop() == 0
+        daemon.start()
+        client = daemon.client()
+        for _ in range(2):
+            with pytest.raises(ClientError) as error:
+                invoke(client, "idle", Qualifier=version)
+            assert error.value.response["Error"]["Code"] == "SnapStartNotReadyException"
+        assert wait(client, "idle", version)["State"] == "Active"
+        assert invoke(client, "idle", Qualifier=version)[0]["n"] == 1
+        assert [s["version"] for s in daemon.status()["snapshots"]] == [version]
+    finally:
+        daemon.stop()
+        daemon.remove()

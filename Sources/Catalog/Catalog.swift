@@ -77,6 +77,10 @@ public final class Catalog: Sendable {
           );
           """)
     }
+    migrator.registerMigration("v2") { database in
+      try database.execute(
+        sql: "CREATE TABLE last_use (deployment TEXT PRIMARY KEY NOT NULL, seconds REAL NOT NULL);")
+    }
     return migrator
   }
 
@@ -129,7 +133,28 @@ public final class Catalog: Sendable {
     functions.withLock { Set($0.values.flatMap { $0.all.map(\.codeID) }) }
   }
 
+  /// When published versions were last invoked, as far as ``storeLastUses(_:)`` was told: seconds since 1970 by
+  /// deployment.
+  public func lastUses() throws -> [String: Double] {
+    try database.read { database in
+      let rows = try Row.fetchAll(database, sql: "SELECT deployment, seconds FROM last_use")
+      return Dictionary(
+        rows.map { ($0["deployment"] as String, $0["seconds"] as Double) }, uniquingKeysWith: { first, _ in first })
+    }
+  }
+
   // MARK: Writing
+
+  /// Stores when published versions were last invoked (seconds since 1970 by deployment), in place of what was stored
+  /// before.
+  public func storeLastUses(_ uses: [String: Double]) throws {
+    try database.write { database in
+      try database.execute(sql: "DELETE FROM last_use")
+      for (deployment, seconds) in uses {
+        try database.execute(sql: "INSERT INTO last_use VALUES (?, ?)", arguments: [deployment, seconds])
+      }
+    }
+  }
 
   /// Adds a function with its `$LATEST`, Pending.
   public func create(_ latest: FunctionVersion) throws -> FunctionVersion {

@@ -34,6 +34,7 @@ extension LambdaAPI {
       }
     }
     let context = try clientContext(call)
+    if version.state == .inactive { await lifecycle.reactivate(version) }
     try checkState(version)
     switch type {
     case "DryRun": return Response(status: .noContent)
@@ -42,6 +43,7 @@ extension LambdaAPI {
         "Asynchronous invocations (Event) are not supported by Thaw yet: use RequestResponse.")
     default: break
     }
+    lifecycle.noteUse(of: version)
     let invokedARN = names.arn(qualifier.map { "\(reference.name):\($0)" } ?? reference.name)
     let result = try await host.invoke(
       version.specification(code: code, names: names),

@@ -1,6 +1,8 @@
 public import Catalog
 public import Fleet
+internal import Foundation
 public import Logging
+internal import Synchronization
 
 /// Brings versions from Pending to Active or Failed, in the background, and ends what was deleted or replaced.
 public actor VersionLifecycle {
@@ -11,14 +13,29 @@ public actor VersionLifecycle {
   private let logger: Logger
   private var tasks: [Int: Task<Void, Never>] = [:]
   private var nextTask = 0
+  private let inactiveAfter: Duration
+  /// When versions with a snapshot were last invoked, by deployment: seconds since 1970.
+  private let uses: Mutex<[String: Double]>
 
   /// A life cycle over these parts.
-  public init(catalog: Catalog, code: CodeStore, host: any FunctionHost, names: FunctionNames, logger: Logger) {
+  ///
+  /// - Parameter inactiveAfter: a version with a snapshot that was not invoked for so long becomes Inactive, and the
+  ///   snapshot is deleted (Lambda: 14 days).
+  public init(
+    catalog: Catalog, code: CodeStore, host: any FunctionHost, names: FunctionNames, logger: Logger,
+    inactiveAfter: Duration = .seconds(14 * 86400)
+  ) {
     self.catalog = catalog
     self.code = code
     self.host = host
     self.names = names
     self.logger = logger
+    self.inactiveAfter = inactiveAfter
+    var known: [String: Double] = [:]
+    do { known = try catalog.lastUses() } catch {
+      logger.warning("when versions were last invoked is not known: \(error)")
+    }
+    uses = Mutex(known)
   }
 
   /// Takes up what a daemon that died has left Pending or InProgress, and collects code that nobody uses.
@@ -56,8 +73,62 @@ public actor VersionLifecycle {
     }
   }
 
+  /// A version is invoked now.
+  public nonisolated func noteUse(of version: FunctionVersion) {
+    guard version.startsFromSnapshot else { return }
+    let now = Date().timeIntervalSince1970
+    uses.withLock { $0[version.deploymentID] = now }
+  }
+
+  /// Versions with a snapshot that were not invoked for long become Inactive and lose it; when versions were last
+  /// invoked is stored. Called every few minutes.
+  public func deactivateUnused() {
+    let now = Date().timeIntervalSince1970
+    let limit = inactiveAfter / .seconds(1)
+    let versions = catalog.list(allVersions: true).filter(\.startsFromSnapshot)
+    let known = uses.withLock { uses in
+      // One that was never invoked counts from the first look at it.
+      uses = Dictionary(uniqueKeysWithValues: versions.map { ($0.deploymentID, uses[$0.deploymentID] ?? now) })
+      return uses
+    }
+    for version in versions where version.state == .active && now - (known[version.deploymentID] ?? now) >= limit {
+      settleState(of: version, .inactive, "The function is idle.", "Idle")
+      logger.info("\(version.name):\(version.version) is Inactive: it was not invoked for \(inactiveAfter)")
+      run { await self.host.discard(revision: version.deploymentID) }
+    }
+    do { try catalog.storeLastUses(known) } catch {
+      logger.warning("when versions were last invoked could not be stored: \(error)")
+    }
+  }
+
+  /// An Inactive version was invoked: it gets a new snapshot, in the background.
+  public func reactivate(_ version: FunctionVersion) {
+    // Many may ask at once; the first one's change of state is the one that counts.
+    guard (try? catalog.resolve(version.name, qualifier: version.version))?.state == .inactive else { return }
+    settleState(of: version, .pending, "The function is restoring.", "Restoring")
+    begin(version)
+  }
+
+  private func settleState(
+    of version: FunctionVersion, _ state: FunctionVersion.State, _ reason: String, _ code: String
+  ) {
+    do {
+      try catalog.setProgress(of: version) { current in
+        current.state = state
+        current.stateReason = reason
+        current.stateReasonCode = code
+        current.isOptimized = false
+      }
+    } catch {
+      logger.error("the state of \(version.name):\(version.version) could not be stored: \(error)")
+    }
+  }
+
   /// Waits until nothing is under way; what has not ended stays Pending and is resumed at the next start.
   public func shutdown() async {
+    do { try catalog.storeLastUses(uses.withLock { $0 }) } catch {
+      logger.warning("when versions were last invoked could not be stored: \(error)")
+    }
     for task in tasks.values { task.cancel() }
     for task in tasks.values { await task.value }
   }

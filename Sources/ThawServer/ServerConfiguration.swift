@@ -27,6 +27,8 @@ public struct ServerConfiguration: Sendable {
   public var armedLimit = 2
   /// Most memory that armed environments together may have copied ahead, in MB.
   public var armedMegabytes = 1024
+  /// Days without an invocation after which a version with a snapshot becomes Inactive.
+  public var inactiveDays = 14.0
   /// Interpreters by runtime.
   public var interpreters: [String: FilePath] = [:]
   /// How much is logged.

@@ -61,7 +61,9 @@ public enum ThawServer {
         armedMemoryBytes: UInt64(max(0, configuration.armedMegabytes)) << 20),
       jailer: jailer, pool: pool, store: store, runtimes: runtimes, group: .singleton, logger: logger)
     let names = FunctionNames(account: configuration.account, region: configuration.region)
-    let lifecycle = VersionLifecycle(catalog: catalog, code: code, host: fleet, names: names, logger: logger)
+    let lifecycle = VersionLifecycle(
+      catalog: catalog, code: code, host: fleet, names: names, logger: logger,
+      inactiveAfter: .seconds(configuration.inactiveDays * 86400))
     let api = LambdaAPI(
       catalog: catalog, code: code, host: fleet, lifecycle: lifecycle, names: names, credentials: credentials,
       concurrencyLimit: configuration.concurrencyLimit, logger: logger
@@ -88,7 +90,10 @@ public enum ThawServer {
       configuration: ServiceGroupConfiguration(
         services: [
           .init(
-            service: FleetService(fleet: fleet, lifecycle: lifecycle),
+            service: FleetService(
+              fleet: fleet, lifecycle: lifecycle,
+              // Often enough for the limit that is set, and not more often than is worth a write to the disk.
+              unusedInterval: .seconds(min(600, max(1, configuration.inactiveDays * 86400 / 10)))),
             successTerminationBehavior: .gracefullyShutdownGroup),
           .init(service: application, successTerminationBehavior: .gracefullyShutdownGroup),
         ], gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet))
@@ -109,17 +114,22 @@ public enum ThawServer {
 private struct FleetService: Service {
   let fleet: Fleet
   let lifecycle: VersionLifecycle
+  let unusedInterval: Duration
 
   func run() async throws {
     await lifecycle.resume()
     await cancelWhenGracefulShutdown {
-      while !Task.isCancelled {
-        try? await Task.sleep(for: .seconds(5))
-        await fleet.retireIdle()
+      await withDiscardingTaskGroup { group in
+        group.addTask { await every(.seconds(5)) { await fleet.retireIdle() } }
+        group.addTask { await every(unusedInterval) { await lifecycle.deactivateUnused() } }
       }
     }
     // The fleet ends what the life cycle waits for; what was Pending stays so and is resumed at the next start.
     await fleet.shutdown()
     await lifecycle.shutdown()
+  }
+
+  private func every(_ interval: Duration, _ work: @Sendable () async -> Void) async {
+    while (try? await Task.sleep(for: interval)) != nil { await work() }
   }
 }

@@ -27,6 +27,8 @@ struct Serve: AsyncParsableCommand {
   var armed = 2
   @Option(help: "Most memory that armed environments together copy ahead, in MB.")
   var armedMemory = 1024
+  @Option(help: "Days without an invocation after which a version becomes Inactive and its snapshot is deleted.")
+  var inactiveDays = 14.0
   @Option(help: "trace, debug, info, notice, warning, error or critical.")
   var logLevel = "info"
 
@@ -39,6 +41,10 @@ struct Serve: AsyncParsableCommand {
     server.idleSeconds = idleSeconds
     server.idleLimit = maxIdle
     server.poolTarget = pool
+    guard inactiveDays > 0, inactiveDays <= 36500 else {
+      throw ValidationError("--inactive-days wants a number above 0 and at most 36500")
+    }
+    server.inactiveDays = inactiveDays
     server.armedLimit = armed
     server.armedMegabytes = armedMemory
     guard let level = Logger.Level(rawValue: logLevel) else {
