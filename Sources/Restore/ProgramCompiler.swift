@@ -211,7 +211,7 @@ struct ProgramCompiler {
       Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
     operations += try sharedObjects.objects(&builder)
     var descriptors = DescriptorCompiler(
-      descriptors: process.descriptors, objects: sharedObjects, base: descriptorBase, parking: parking)
+      process: process, objects: sharedObjects, base: descriptorBase, parking: parking)
     operations += try descriptors.compile(&builder)
     parking = descriptors.parking
     operations += try sharedObjects.mappings(&builder, parking: &parking)
