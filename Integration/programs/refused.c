@@ -30,11 +30,24 @@ int main(int count, char **arguments) {
     if (link("/tmp/one", "/tmp/two") < 0 || unlink("/tmp/one") < 0) kept = -1;
   } else if (!strcmp(what, "shmdir")) {
     kept = mkdir("/dev/shm/directory", 0700);
-  } else if (!strcmp(what, "listening")) {
-    kept = socket(AF_INET, SOCK_STREAM, 0);
-    listen(kept, 1);
-  } else if (!strcmp(what, "datagram")) {
-    kept = socket(AF_INET, SOCK_DGRAM, 0);
+  } else if (!strcmp(what, "unsent")) {
+    int pair[2];
+    union {
+      struct cmsghdr header;
+      char space[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))}};
+    struct iovec vector = {"x", 1};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0) kept = (int)sendmsg(pair[0], &message, 0);
+  } else if (!strcmp(what, "sender")) {
+    int pair[2], one = 1;
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &one, sizeof one) == 0)
+      kept = (int)write(pair[0], "x", 1);
+  } else if (!strcmp(what, "named")) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/tmp/named"};
+    int receiver = socket(AF_UNIX, SOCK_DGRAM, 0), sender = socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (bind(receiver, (struct sockaddr *)&address, sizeof address) == 0)
+      kept = (int)sendto(sender, "x", 1, 0, (struct sockaddr *)&address, sizeof address);
   } else if (!strcmp(what, "locked")) {
     kept = open("/tmp/locked", O_CREAT | O_RDWR, 0600);
     flock(kept, LOCK_EX);

@@ -59,7 +59,7 @@ long thaw_bytes_waiting(int descriptor) {
   return ioctl(descriptor, FIONREAD, &count) < 0 ? -errno : count;
 }
 
-long thaw_unix_peers(uint64_t (*out)[2], size_t capacity) {
+long thaw_unix_sockets(struct thaw_unix_socket *out, size_t capacity) {
   int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
   if (netlink < 0) return -errno;
   struct {
@@ -69,7 +69,7 @@ long thaw_unix_peers(uint64_t (*out)[2], size_t capacity) {
       .header = {.nlmsg_len = sizeof message,
                  .nlmsg_type = SOCK_DIAG_BY_FAMILY,
                  .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-      .request = {.sdiag_family = AF_UNIX, .udiag_states = ~0U, .udiag_show = UDIAG_SHOW_PEER},
+      .request = {.sdiag_family = AF_UNIX, .udiag_states = ~0U, .udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN},
   };
   long count = 0;
   if (send(netlink, &message, sizeof message, 0) < 0) goto failed;
@@ -87,13 +87,15 @@ long thaw_unix_peers(uint64_t (*out)[2], size_t capacity) {
         goto failed;
       }
       struct unix_diag_msg *found = NLMSG_DATA(item);
-      uint64_t peer = 0;
+      struct thaw_unix_socket socket = {.inode = found->udiag_ino};
       struct rtattr {
         unsigned short length, type;
       } *attribute = (void *)(found + 1);
       long rest = (long)item->nlmsg_len - NLMSG_LENGTH(sizeof *found);
       while (rest >= (long)sizeof *attribute && attribute->length >= sizeof *attribute && attribute->length <= rest) {
-        if (attribute->type == UNIX_DIAG_PEER) memcpy(&peer, attribute + 1, 4);
+        if (attribute->type == UNIX_DIAG_PEER) memcpy(&socket.peer, attribute + 1, 4);
+        if (attribute->type == UNIX_DIAG_SHUTDOWN) memcpy(&socket.shutdown, attribute + 1, 1);
+        if (attribute->type == UNIX_DIAG_RQLEN) memcpy(&socket.queued, attribute + 1, 8); // struct unix_diag_rqlen: queued, backlog
         long step = (attribute->length + 3) & ~3;
         rest -= step;
         attribute = (void *)((char *)attribute + step);
@@ -102,15 +104,37 @@ long thaw_unix_peers(uint64_t (*out)[2], size_t capacity) {
         errno = ENOBUFS;
         goto failed;
       }
-      out[count][0] = found->udiag_ino;
-      out[count][1] = peer & 0xffffffff;
-      count++;
+      out[count++] = socket;
     }
   }
 failed:;
   int reason = errno;
   close(netlink);
   return -reason;
+}
+
+long thaw_peek_message(int socket, void *bytes, size_t length, int *carries) {
+  union {
+    struct cmsghdr header;
+    char space[4096];
+  } control;
+  struct iovec vector = {bytes, length};
+  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t result;
+  do result = recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+  while (result < 0 && errno == EINTR);
+  if (result < 0) return -errno;
+  *carries = 0;
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    *carries = 1;
+    for (size_t i = 0; i < (header->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+      int descriptor;
+      memcpy(&descriptor, CMSG_DATA(header) + i * sizeof descriptor, sizeof descriptor);
+      close(descriptor);
+    }
+  }
+  return result;
 }
 
 uint64_t thaw_xcr0(void) {

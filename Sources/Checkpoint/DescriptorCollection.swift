@@ -6,14 +6,14 @@ import SystemPackage
 struct DescriptorCollection {
   let process: Int32
   let supplied: [SuppliedDescriptor]
-  private(set) var warnings: [String] = []
-  private var sockets: [UInt64: TCPSocket] = [:]
-  private var unixPeers: [UInt64: UInt64]?
+  private var sockets: SocketCollection
+  /// What comes back changed, for the user.
+  var warnings: [String] { sockets.warnings }
 
   init(process: Int32, supplied: [SuppliedDescriptor]) throws(SystemCallError) {
     self.process = process
     self.supplied = supplied
-    for socket in try TCPSocket.all(of: process) where socket.inode != 0 { sockets[socket.inode] = socket }
+    sockets = try SocketCollection(process: process, supplied: supplied)
   }
 
   mutating func collect(_ objects: inout SharedObjectCollection) throws -> [Descriptor] {
@@ -39,17 +39,20 @@ struct DescriptorCollection {
         break
       }
       if description == UInt32(number) { firstOfLink[link, default: []].append(description) }
-      let kind =
-        if let first = result.first(where: { $0.number == description }) {
-          first.kind
-        } else {
-          try kind(
-            number: number, link: link, information: information, flags: flags, handle: handle, objects: &objects)
-        }
-      result.append(
-        Descriptor(
-          number: UInt32(number), description: description, statusFlags: flags & ~0o2000000,
-          closeOnExec: flags & 0o2000000 != 0, kind: kind))
+      var descriptor = Descriptor(
+        number: UInt32(number), description: description, statusFlags: flags & ~0o2000000,
+        closeOnExec: flags & 0o2000000 != 0, kind: .closedConnection)
+      if let first = result.first(where: { $0.number == description }) {
+        descriptor.kind = first.kind
+      } else if link.hasPrefix("socket:[") {
+        (descriptor.kind, descriptor.socketOptions) = try sockets.collect(
+          number: number, inode: inode(of: link), handle: handle
+        ) { .refused("descriptor \(number) of process \(process) is \(link): \($0)") }
+      } else {
+        descriptor.kind = try kind(
+          number: number, link: link, information: information, flags: flags, handle: handle, objects: &objects)
+      }
+      result.append(descriptor)
     }
     try checkEnds(result)
     return result
@@ -67,7 +70,6 @@ struct DescriptorCollection {
       if let match = supplied.first(where: { $0.identity == .pipe(inode: inode) }) { return .supplied(match.role) }
       return try pipe(inode: inode, number: number, writes: flags & 3 == 1, handle: handle)
     }
-    if link.hasPrefix("socket:[") { return try socket(number: number, inode: inode(of: link), handle: handle, refuse) }
     switch link {
     case "anon_inode:[eventfd]":
       return .event(
@@ -131,32 +133,6 @@ struct DescriptorCollection {
     return .pipe(pipe: inode, writes: writes, waiting: waiting, capacity: UInt32(capacity))
   }
 
-  private mutating func socket(
-    number: Int32, inode: UInt64, handle: FileDescriptor, _ refuse: (String) -> CheckpointError
-  ) throws -> Descriptor.Kind {
-    if let tcp = sockets[inode] {
-      if let match = supplied.first(where: { $0.identity == .tcp(localPort: tcp.localPort) }), tcp.remotePort != 0 {
-        return .supplied(match.role)
-      }
-      if tcp.state == 10 { throw refuse("listening sockets are not brought back yet") }
-      warnings.append(
-        "descriptor \(number): the connection from port \(tcp.localPort) to port \(tcp.remotePort) (\(tcp.remote)) "
-          + "comes back closed by the other end")
-      return .closedConnection
-    }
-    if unixPeers == nil { unixPeers = try Kernel.unixPeers(ofProcess: process) }
-    guard let peer = unixPeers?[inode] else {
-      throw refuse("only unix socket pairs and TCP connections are brought back yet")
-    }
-    let copy = try Kernel.duplicate(number, of: handle)
-    defer { try? copy.close() }
-    let type = try Kernel.socketType(copy)
-    let count = try Kernel.bytesWaiting(in: copy)
-    if count > 0, type != 1 { throw refuse("messages that wait in a datagram socket pair are not brought back yet") }
-    return .socketPair(
-      socket: inode, peer: peer, type: type, waiting: count > 0 ? [try Kernel.peek(copy, count: count)] : [])
-  }
-
   private func epollEntries(number: Int32) throws -> [Descriptor.EpollEntry] {
     // "tfd:        5 events:       19 data:                5  pos:0 ino:... sdev:..." (fs/eventpoll.c)
     try ProcessFiles.text("/proc/\(process)/fdinfo/\(number)").split(separator: "\n").compactMap { line in
@@ -175,7 +151,7 @@ struct DescriptorCollection {
     let numbers = Set(descriptors.map(\.number))
     var socketsInside: Set<UInt64> = []
     for descriptor in descriptors {
-      if case .socketPair(let socket, _, _, _) = descriptor.kind { socketsInside.insert(socket) }
+      if case .socketPair(let socket, _, _, _, _) = descriptor.kind { socketsInside.insert(socket) }
     }
     for descriptor in descriptors {
       switch descriptor.kind {
@@ -185,7 +161,7 @@ struct DescriptorCollection {
             "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed"
           )
         }
-      case .socketPair(let socket, let peer, _, _):
+      case .socketPair(let socket, let peer, _, _, _):
         if peer == 0 || peer == socket || socketsInside.contains(peer) { continue }
         throw CheckpointError.refused(
           "descriptor \(descriptor.number) of process \(process) is a unix socket connected to a socket of another process"

@@ -92,10 +92,11 @@ public enum DirectoryCopy {
     return names.sorted()
   }
 
-  /// Copies what is in `source` into the existing directory `target`: regular files, directories and symbolic links
-  /// with their modes, owners and times. Links are never followed.
+  /// Copies what is in `source` into the existing directory `target`: regular files, directories, symbolic links and
+  /// FIFOs with their modes, owners and times. Links are never followed. Sockets are left out: only who binds one can
+  /// make it.
   ///
-  /// - Throws: for what cannot be copied (a socket, a FIFO, a device), with `EOPNOTSUPP` and its path.
+  /// - Throws: for what cannot be copied (a device), with `EOPNOTSUPP` and its path.
   public static func copyContents(of source: String, to target: String) throws(SystemCallError) {
     for name in try names(in: source) {
       let from = "\(source)/\(name)"
@@ -111,6 +112,9 @@ public enum DirectoryCopy {
           throw SystemCallError(call: "symlink", subject: to, errno: .current)
         }
       case .regular: try copyFile(from, to)
+      case .fifo:
+        guard mkfifo(to, 0o600) == 0 else { throw SystemCallError(call: "mkfifo", subject: to, errno: .current) }
+      case .socket: continue
       default: throw SystemCallError(call: "copy", subject: from, errno: .notSupported)
       }
       _ = lchown(to, status.userID, status.groupID)

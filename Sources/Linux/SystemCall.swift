@@ -99,30 +99,6 @@ public enum Kernel {
       thaw_syscall(276, UInt(source.rawValue), UInt(target.rawValue), UInt(count), nonBlocking, 0, 0), "tee")
   }
 
-  /// Looks at up to `count` bytes that wait in a socket without taking them out (`recvfrom(2)`, MSG_PEEK).
-  public static func peek(_ socket: FileDescriptor, count: Int) throws(SystemCallError) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: count)
-    let peekWithoutWaiting: UInt = 0x2 | 0x40  // MSG_PEEK | MSG_DONTWAIT
-    let result = bytes.withUnsafeMutableBytes {
-      thaw_syscall(
-        45, UInt(socket.rawValue), UInt(bitPattern: $0.baseAddress), UInt(count), peekWithoutWaiting, 0, 0)
-    }
-    return Array(bytes[..<(try checked(result, "recvfrom MSG_PEEK"))])
-  }
-
-  /// The type of a socket, SOCK_STREAM 1, SOCK_DGRAM 2, SOCK_SEQPACKET 5 (`getsockopt(2)`, SO_TYPE).
-  public static func socketType(_ socket: FileDescriptor) throws(SystemCallError) -> UInt32 {
-    var type: UInt32 = 0
-    var length: UInt32 = 4
-    let result = withUnsafeMutablePointer(to: &type) { type in
-      withUnsafeMutablePointer(to: &length) {
-        thaw_syscall(55, UInt(socket.rawValue), 1, 3, UInt(bitPattern: type), UInt(bitPattern: $0), 0)
-      }
-    }
-    _ = try checked(result, "getsockopt SO_TYPE")
-    return type
-  }
-
   /// Interval and remaining time of a timerfd as seconds and nanoseconds, four words (`timerfd_gettime(2)`).
   public static func timerSetting(_ timer: FileDescriptor) throws(SystemCallError) -> [UInt64] {
     var words: [UInt64] = [0, 0, 0, 0]
@@ -139,26 +115,6 @@ public enum Kernel {
     let result = words.withUnsafeMutableBytes { thaw_syscall(228, 0, UInt(bitPattern: $0.baseAddress), 0, 0, 0, 0) }
     _ = try checked(result, "clock_gettime")
     return words[0] * 1_000_000_000 + words[1]
-  }
-
-  /// Inode and peer's inode (0: none) of every unix socket in the network namespace of `process`.
-  ///
-  /// The calling thread visits that namespace and comes back.
-  public static func unixPeers(ofProcess process: Int32) throws(SystemCallError) -> [UInt64: UInt64] {
-    let home = try ProcessFiles.open("/proc/thread-self/ns/net")
-    defer { try? home.close() }
-    let there = try ProcessFiles.open("/proc/\(process)/ns/net")
-    defer { try? there.close() }
-    let network: UInt = 0x4000_0000  // CLONE_NEWNET
-    _ = try checked(thaw_syscall(308, UInt(there.rawValue), network, 0, 0, 0, 0), "setns", "network of \(process)")
-    defer { _ = thaw_syscall(308, UInt(home.rawValue), network, 0, 0, 0, 0) }
-    let capacity = 4096
-    let pairs = UnsafeMutablePointer<(UInt64, UInt64)>.allocate(capacity: capacity)
-    defer { pairs.deallocate() }
-    let count = try checked(thaw_unix_peers(pairs, capacity), "sock_diag", "unix sockets of \(process)")
-    var peers: [UInt64: UInt64] = [:]
-    for index in 0..<count { peers[pairs[index].0] = pairs[index].1 }
-    return peers
   }
 }
 

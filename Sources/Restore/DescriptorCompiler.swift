@@ -9,6 +9,8 @@ import SnapshotFormat
 struct DescriptorCompiler {
   let descriptors: [Descriptor]
   let objects: SharedObjectCompiler
+  private let sockets = SocketCompiler()
+  private let credentials: Credentials
   /// The restorer's own descriptors begin here.
   let base: UInt64
   private var operations: [Operation] = []
@@ -19,8 +21,9 @@ struct DescriptorCompiler {
   private var pairSlots: (Int, Int)?
   private var made: Set<UInt32> = []
 
-  init(descriptors: [Descriptor], objects: SharedObjectCompiler, base: UInt64, parking: ParkingPlace) {
-    self.descriptors = descriptors
+  init(process: ProcessState, objects: SharedObjectCompiler, base: UInt64, parking: ParkingPlace) {
+    descriptors = process.descriptors
+    credentials = process.credentials
     self.objects = objects
     self.base = base
     self.parking = parking
@@ -40,6 +43,7 @@ struct DescriptorCompiler {
       case .supplied(let role):
         duplicate(.slot(Int(RESTORE_SLOT_SUPPLIED) + Int(role.rawValue)), to: number, onExec)
         if role == .connection { setStatus(descriptor) }
+        operations += sockets.set(descriptor.socketOptions, of: number, &builder)
       case .file(let path, let offset):
         open(path, descriptor, offset, through: temporary, &builder)
       case .object(let index, let offset):
@@ -61,7 +65,7 @@ struct DescriptorCompiler {
       case .epoll:
         emit(SystemCallNumber.epoll_create1, [0], into: temporary)
         move(temporary, to: number, onExec)
-      case .socketPair(let socket, let peer, let type, _):
+      case .socketPair(let socket, let peer, let type, _, _):
         if parkedSockets[socket] == nil { try makeSocketPair(socket, peer, type, &builder) }
         guard let parked = parkedSockets[socket] else { continue }
         duplicate(.value(parked), to: number, onExec)
@@ -75,13 +79,27 @@ struct DescriptorCompiler {
         emit(SystemCallNumber.signalfd4, [.value(.max), .value(set), 8, 0], into: temporary)
         move(temporary, to: number, onExec)
         setStatus(descriptor)
-      case .socket, .inotify, .fifo:
+      case .socket(let socket):
+        operations.append(sockets.make(socket, into: temporary))
+        move(temporary, to: number, onExec)
+        setStatus(descriptor)
+        operations += sockets.set(descriptor.socketOptions, of: number, &builder)
+        operations += sockets.bind(socket, number: number, &builder)
+        if let backlog = socket.backlog {
+          asProgram { $0.emit(SystemCallNumber.listen, [.value(number), .value(UInt64(backlog))]) }
+        }
+      case .inotify, .fifo:
         throw RestoreError(code: .failed, message: "descriptor \(number) is of a kind that is not brought back yet")
       case .closedConnection:
         try makeClosedConnection(into: temporary, &builder)
         move(temporary, to: number, onExec)
         setStatus(descriptor)
+        operations += sockets.set(descriptor.socketOptions, of: number, &builder)
       }
+    }
+    for descriptor in descriptors where descriptor.description == descriptor.number {
+      guard case .socket(let socket) = descriptor.kind else { continue }
+      operations += sockets.connect(socket, number: UInt64(descriptor.number), &builder)
     }
     for descriptor in descriptors where descriptor.description == descriptor.number {
       guard case .epoll(let entries) = descriptor.kind else { continue }
@@ -112,6 +130,17 @@ struct DescriptorCompiler {
     }
   }
 
+  /// Does something with the user and group that the program will have: whoever is at a socket's other end is told
+  /// them (SO_PEERCRED). The saved ids bring the others back.
+  private mutating func asProgram(_ body: (inout DescriptorCompiler) -> Void) {
+    let same: Operation.Argument = .value(.max)
+    emit(SystemCallNumber.setresgid, [same, .value(UInt64(credentials.groupIDs[1])), same])
+    emit(SystemCallNumber.setresuid, [same, .value(UInt64(credentials.userIDs[1])), same])
+    body(&self)
+    emit(SystemCallNumber.setresuid, [same, 0, same])
+    emit(SystemCallNumber.setresgid, [same, 0, same])
+  }
+
   private mutating func makePipe(_ pipe: UInt64, _ builder: inout ProgramBuilder) throws(RestoreError) {
     let pair = try park(&builder) { $0.emit(SystemCallNumber.pipe2, [.value($1), 0]) }
     parkedPipes[pipe] = (pair.0, pair.1)
@@ -128,18 +157,33 @@ struct DescriptorCompiler {
   private mutating func makeSocketPair(
     _ socket: UInt64, _ peer: UInt64, _ type: UInt32, _ builder: inout ProgramBuilder
   ) throws(RestoreError) {
-    let pair = try park(&builder) {
-      $0.emit(SystemCallNumber.socketpair, [1, .value(UInt64(type)), 0, .value($1)])  // AF_UNIX
+    let pair = try park(&builder) { compiler, answer in
+      compiler.asProgram {
+        $0.emit(SystemCallNumber.socketpair, [1, .value(UInt64(type)), 0, .value(answer)])  // AF_UNIX
+      }
     }
     parkedSockets[socket] = pair.0
     if peer != 0 { parkedSockets[peer] = pair.1 }
-    for descriptor in descriptors {
-      guard case .socketPair(let owner, _, _, let waiting) = descriptor.kind,
-        descriptor.description == descriptor.number
-      else { continue }
+    // Each end's number while it is parked, its state, and the other end's number.
+    var ends: [(number: UInt64, other: UInt64, descriptor: Descriptor)] = []
+    for descriptor in descriptors where descriptor.description == descriptor.number {
+      guard case .socketPair(let owner, _, _, _, _) = descriptor.kind else { continue }
+      if owner == socket { ends.append((pair.0, pair.1, descriptor)) }
+      if owner == peer, peer != socket { ends.append((pair.1, pair.0, descriptor)) }
+    }
+    // Sizes of buffers first: what waits must find room.
+    for end in ends { operations += sockets.set(end.descriptor.socketOptions, of: end.number, &builder) }
+    for end in ends {
+      guard case .socketPair(_, _, _, let waiting, _) = end.descriptor.kind else { continue }
       // What waits to be read from one end was written to the other.
-      if owner == socket { write(waiting, to: pair.1, &builder) }
-      if owner == peer, peer != socket { write(waiting, to: pair.0, &builder) }
+      write(waiting, to: end.other, &builder)
+    }
+    for end in ends {
+      guard case .socketPair(_, let peer, _, _, let shutdown) = end.descriptor.kind, shutdown != 0, peer != 0 else {
+        continue  // an end whose other is closed is shut down by that
+      }
+      // SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2: one less than the kernel's mask.
+      emit(SystemCallNumber.shutdown, [.value(end.number), .value(UInt64(shutdown) - 1)])
     }
   }
 

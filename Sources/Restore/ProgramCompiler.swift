@@ -131,6 +131,12 @@ struct ProgramCompiler {
     if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
     operations += sharedObjects.templateOperations(&filled)
     operations += fill(filled, from: image)
+    // MADV_COLLAPSE of linux/mman.h. Where no huge page can be had, small ones do.
+    operations += process.mappings.flatMap(\.hugePageRanges).map { range in
+      Operation(
+        number: SystemCallNumber.madvise, check: RESTORE_MAY_FAIL.rawValue,
+        arguments: [.value(range.start), .value(range.length), 25])
+    }
     operations += late
     operations += inheritedState()
     return operations
@@ -206,7 +212,7 @@ struct ProgramCompiler {
       Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
     operations += try sharedObjects.objects(&builder)
     var descriptors = DescriptorCompiler(
-      descriptors: process.descriptors, objects: sharedObjects, base: descriptorBase, parking: parking)
+      process: process, objects: sharedObjects, base: descriptorBase, parking: parking)
     operations += try descriptors.compile(&builder)
     parking = descriptors.parking
     operations += try sharedObjects.mappings(&builder, parking: &parking)

@@ -4,6 +4,7 @@ extension Descriptor: BinaryCodable {
     writer.put(description)
     writer.put(statusFlags)
     writer.put(closeOnExec)
+    writer.put(socketOptions)
     switch kind {
     case .supplied(let role):
       writer.put(0 as UInt8)
@@ -25,13 +26,14 @@ extension Descriptor: BinaryCodable {
     case .epoll(let entries):
       writer.put(4 as UInt8)
       writer.put(entries)
-    case .socketPair(let socket, let peer, let type, let waiting):
+    case .socketPair(let socket, let peer, let type, let waiting, let shutdown):
       writer.put(5 as UInt8)
       writer.put(socket)
       writer.put(peer)
       writer.put(type)
       writer.put(UInt32(waiting.count))
       for message in waiting { writer.put(message) }
+      writer.put(shutdown)
     case .closedConnection:
       writer.put(6 as UInt8)
     case .timer(let timer):
@@ -62,6 +64,7 @@ extension Descriptor: BinaryCodable {
     description = try reader.get()
     statusFlags = try reader.get()
     closeOnExec = try reader.flag()
+    socketOptions = try reader.array()
     switch try reader.get(UInt8.self) {
     case 0:
       let raw = try reader.get(UInt8.self)
@@ -78,7 +81,8 @@ extension Descriptor: BinaryCodable {
     case 5:
       kind = .socketPair(
         socket: try reader.get(), peer: try reader.get(), type: try reader.get(),
-        waiting: try reader.byteStrings())
+        waiting: try reader.byteStrings(),
+        shutdown: try reader.get())
     case 6: kind = .closedConnection
     case 7: kind = .timer(try TimerDescriptor(from: &reader))
     case 8: kind = .signals(mask: try reader.get())

@@ -14,8 +14,9 @@ public struct Descriptor: Sendable, Equatable {
     /// An epoll set.
     case epoll([EpollEntry])
     /// One end of a unix socket pair: own and other end's identity (0: the other end is closed), SOCK_ type, and
-    /// the messages that wait to be read from it; a stream's bytes are one message.
-    case socketPair(socket: UInt64, peer: UInt64, type: UInt32, waiting: [[UInt8]])
+    /// the messages that wait to be read from it (a stream's bytes are one message), and which directions are shut
+    /// down: reading 1, writing 2.
+    case socketPair(socket: UInt64, peer: UInt64, type: UInt32, waiting: [[UInt8]], shutdown: UInt8)
     /// A TCP connection to somewhere: comes back closed by the other end.
     case closedConnection
     /// A timerfd.
@@ -79,6 +80,8 @@ public struct Descriptor: Sendable, Equatable {
   public var closeOnExec: Bool
   /// What it refers to.
   public var kind: Kind
+  /// For a socket, the options that differ from a new socket's.
+  public var socketOptions: [SocketOption] = []
 
   /// A descriptor.
   public init(number: UInt32, description: UInt32, statusFlags: UInt32, closeOnExec: Bool, kind: Kind) {

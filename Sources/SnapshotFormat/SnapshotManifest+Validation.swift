@@ -131,6 +131,9 @@ extension ProcessState {
       try fail("a file lock belongs to descriptor \(lock.descriptor), which is not listed")
     }
     for descriptor in descriptors {
+      guard descriptor.socketOptions.count <= 64, descriptor.socketOptions.allSatisfy({ $0.value.count <= 256 }) else {
+        try fail("the options of descriptor \(descriptor.number) are too many or too long")
+      }
       switch descriptor.kind {
       case .timer(let timer):
         guard isTimerSetting(timer.setting), timer.flags <= 3 else {
@@ -142,9 +145,11 @@ extension ProcessState {
         }
       case .socket(let socket):
         // struct sockaddr_storage is 128 bytes.
-        guard ([socket.localAddress, socket.remoteAddress]).allSatisfy({ $0.count <= 128 }),
-          socket.options.allSatisfy({ $0.value.count <= 256 })
-        else { try fail("the addresses or options of descriptor \(descriptor.number) are too long") }
+        guard [socket.localAddress, socket.remoteAddress].allSatisfy({ $0.count <= 128 }) else {
+          try fail("the addresses of descriptor \(descriptor.number) are too long")
+        }
+      case .socketPair(_, _, _, _, let shutdown):
+        guard shutdown <= 3 else { try fail("descriptor \(descriptor.number) is shut down in no known way") }
       case .inotify(let watches):
         var last: UInt32 = 0
         for watch in watches {

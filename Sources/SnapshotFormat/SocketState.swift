@@ -1,19 +1,19 @@
 /// A socket that nobody outside the process is connected to.
 public struct SocketState: Sendable, Equatable {
-  /// One value of `setsockopt(2)`.
-  public struct Option: Sendable, Equatable {
-    /// SOL_SOCKET or a protocol.
-    public var level: UInt32
-    /// The option's number.
-    public var name: UInt32
-    /// Its value, raw.
-    public var value: [UInt8]
+  /// The file of a unix socket that is bound to a path.
+  public struct File: Sendable, Equatable {
+    /// Permission bits.
+    public var mode: UInt32
+    /// Owner.
+    public var userID: UInt32
+    /// Group.
+    public var groupID: UInt32
 
-    /// An option.
-    public init(level: UInt32, name: UInt32, value: [UInt8]) {
-      self.level = level
-      self.name = name
-      self.value = value
+    /// A file of these parts.
+    public init(mode: UInt32, userID: UInt32, groupID: UInt32) {
+      self.mode = mode
+      self.userID = userID
+      self.groupID = groupID
     }
   }
   /// AF_ number.
@@ -28,13 +28,13 @@ public struct SocketState: Sendable, Equatable {
   public var remoteAddress: [UInt8]
   /// The length of the queue of a listening socket; nil if it does not listen.
   public var backlog: UInt32?
-  /// Options that differ from a new socket's.
-  public var options: [Option]
+  /// The file it is bound to; nil if it is not bound to a path or the file is gone.
+  public var file: File?
 
   /// A socket of these parts.
   public init(
     family: UInt32, type: UInt32, transport: UInt32, localAddress: [UInt8], remoteAddress: [UInt8],
-    backlog: UInt32?, options: [Option]
+    backlog: UInt32?, file: File?
   ) {
     self.family = family
     self.type = type
@@ -42,7 +42,7 @@ public struct SocketState: Sendable, Equatable {
     self.localAddress = localAddress
     self.remoteAddress = remoteAddress
     self.backlog = backlog
-    self.options = options
+    self.file = file
   }
 }
 
@@ -55,7 +55,8 @@ extension SocketState: BinaryCodable {
     writer.put(remoteAddress)
     writer.put(backlog != nil)
     if let backlog { writer.put(backlog) }
-    writer.put(options)
+    writer.put(file != nil)
+    if let file { for number in [file.mode, file.userID, file.groupID] { writer.put(number) } }
   }
   init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
     family = try reader.get()
@@ -64,19 +65,7 @@ extension SocketState: BinaryCodable {
     localAddress = try reader.data()
     remoteAddress = try reader.data()
     backlog = try reader.flag() ? try reader.get() : nil
-    options = try reader.array()
-  }
-}
-
-extension SocketState.Option: BinaryCodable {
-  func encode(into writer: inout BinaryWriter) {
-    writer.put(level)
-    writer.put(name)
-    writer.put(value)
-  }
-  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
-    level = try reader.get()
-    name = try reader.get()
-    value = try reader.data()
+    file =
+      try reader.flag() ? File(mode: try reader.get(), userID: try reader.get(), groupID: try reader.get()) : nil
   }
 }

@@ -153,6 +153,9 @@ static int copy_tree(int source, int target, int depth, struct failure *failure)
       if (from >= 0) close(from);
       if (to >= 0) close(to);
     }
+    if (S_ISFIFO(status.st_mode) && (mkfifoat(target, name, 0600) < 0 || fchownat(target, name, status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+                                     fchmodat(target, name, status.st_mode & 07777, 0) < 0))
+      result = fail(failure, "mkfifo %s", name);
     struct timespec times[2] = {status.st_atim, status.st_mtim};
     if (result == 0) {
       if (S_ISLNK(status.st_mode) && fchownat(target, name, status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW) < 0)

@@ -64,7 +64,7 @@ func sample() -> SnapshotManifest {
           kind: .epoll([Descriptor.EpollEntry(target: 5, events: 1, data: .max)])),
         Descriptor(
           number: 7, description: 7, statusFlags: 2, closeOnExec: false,
-          kind: .socketPair(socket: 1, peer: 2, type: 1, waiting: [[5], []])),
+          kind: .socketPair(socket: 1, peer: 2, type: 1, waiting: [[5], []], shutdown: 2)),
         Descriptor(number: 8, description: 8, statusFlags: 2, closeOnExec: false, kind: .closedConnection),
         Descriptor(
           number: 9, description: 9, statusFlags: 2, closeOnExec: false,
@@ -77,7 +77,7 @@ func sample() -> SnapshotManifest {
           kind: .socket(
             SocketState(
               family: 2, type: 1, transport: 6, localAddress: [2, 0, 31, 144], remoteAddress: [], backlog: 128,
-              options: [SocketState.Option(level: 1, name: 2, value: [1, 0, 0, 0])]))),
+              file: SocketState.File(mode: 0o700, userID: 1, groupID: 2)))),
         Descriptor(
           number: 13, description: 13, statusFlags: 2, closeOnExec: false,
           kind: .inotify([Descriptor.InotifyWatch(number: 1, path: "/tmp", mask: 2)])),
@@ -87,6 +87,7 @@ func sample() -> SnapshotManifest {
       ], threads: [thread, second]),
     clocks: ClockReadings(monotonic: 12_345_678_901, boottime: 22_345_678_901), imageBytes: 0x10000,
     imageDigest: [UInt8](repeating: 2, count: 32), warnings: ["a connection comes back closed"])
+  manifest.process.descriptors[12].socketOptions = [SocketOption(level: 1, name: 2, value: [1, 0, 0, 0])]
   manifest.process.timers = [
     PosixTimer(id: 0, clock: 1, notification: 0, signal: 34, value: .max, threadID: 0, setting: [1, 2, 3, 4]),
     PosixTimer(id: 7, clock: -6, notification: 4, signal: 14, value: 0, threadID: 5, setting: [0, 0, 0, 0]),
@@ -193,6 +194,11 @@ func sample() -> SnapshotManifest {
     rejects { $0.futureLock = 8 }
     rejects(kind(9, .timer(TimerDescriptor(clock: 1, flags: 4, setting: [0, 0, 0, 0], expirations: 0))))
     rejects(kind(9, .timer(TimerDescriptor(clock: 1, flags: 0, setting: [0, 0, 0, .max], expirations: 0))))
+    rejects(kind(7, .socketPair(socket: 1, peer: 2, type: 1, waiting: [], shutdown: 4)))
+    rejects { $0.descriptors[12].socketOptions[0].value = [UInt8](repeating: 0, count: 257) }
+    rejects {
+      $0.descriptors[12].socketOptions = [SocketOption](repeating: $0.descriptors[12].socketOptions[0], count: 65)
+    }
     rejects(kind(11, .object(index: 5, offset: 0)))
     rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 0, path: "/tmp", mask: 2)])))
     rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 1 << 30, path: "/tmp", mask: 2)])))
@@ -203,7 +209,7 @@ func sample() -> SnapshotManifest {
           12,
           .socket(
             SocketState(
-              family: 2, type: 1, transport: 6, localAddress: local, remoteAddress: remote, backlog: nil, options: []))
+              family: 2, type: 1, transport: 6, localAddress: local, remoteAddress: remote, backlog: nil, file: nil))
         ))
     }
   }

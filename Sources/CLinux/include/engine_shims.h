@@ -30,9 +30,20 @@ long thaw_pagemap_scan(int pagemap, uint64_t start, uint64_t end, uint64_t any_o
 // FIONREAD (bytes that wait in a socket or pipe); answers the count or -errno.
 long thaw_bytes_waiting(int descriptor);
 
-// The peers of all unix sockets of the calling thread's network namespace (sock_diag(7), UDIAG_SHOW_PEER): pairs of inode and peer's inode (0
-// where there is none) in `out`, at most `capacity` pairs. Answers the number of pairs or -errno.
-long thaw_unix_peers(uint64_t (*_Nonnull out)[2], size_t capacity);
+// A unix socket as sock_diag(7) shows it.
+struct thaw_unix_socket {
+  uint64_t inode, peer; // peer 0: none
+  uint32_t queued;      // connections that wait to be accepted, or bytes that wait to be read
+  uint32_t backlog;     // of a listening socket
+  uint32_t shutdown;    // RCV_SHUTDOWN 1, SEND_SHUTDOWN 2
+};
+
+// All unix sockets of the calling thread's network namespace in `out`, at most `capacity`. Answers their number or -errno.
+long thaw_unix_sockets(struct thaw_unix_socket *_Nonnull out, size_t capacity);
+
+// Looks at a message that waits in a socket without taking it (recvmsg(2), MSG_PEEK | MSG_DONTWAIT); its own length also where it is longer than
+// `length`. *carries is set if it carries descriptors, which are closed again. Answers its length or -errno.
+long thaw_peek_message(int socket, void *_Nonnull bytes, size_t length, int *_Nonnull carries);
 
 // Bits of XCR0: the XSAVE components this machine has enabled (xgetbv).
 uint64_t thaw_xcr0(void);
