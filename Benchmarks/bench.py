@@ -139,8 +139,21 @@ def measure(name, rounds, burst, warm):
     return result
 
 
+def run_engine(subjects):
+    """The engine alone: warm processes are frozen and restored; fork() of the same process in turn."""
+    import subprocess
+
+    environment = {**os.environ, "THAW_ENGINE_BENCH": json.dumps(subjects)}
+    output = subprocess.run(
+        ["swift", "test", "--filter", "EngineMeasurement"], cwd=ROOT, env=environment, text=True, capture_output=True)
+    lines = [line.removeprefix("ENGINE ") for line in output.stdout.splitlines() if line.startswith("ENGINE ")]
+    if len(lines) != len(subjects):
+        raise SystemExit(f"the engine's benchmark failed:\n{output.stdout[-3000:]}{output.stderr[-2000:]}")
+    return {figures["name"]: figures for figures in map(json.loads, lines)}
+
+
 def measure_engine(names, rounds):
-    """The engine alone: a warm process is frozen and restored; fork() of the same process in turn."""
+    """The example functions in the engine."""
     import shutil
     import subprocess
     import zipfile
@@ -153,17 +166,53 @@ def measure_engine(names, rounds):
         shutil.rmtree(code, ignore_errors=True)
         with zipfile.ZipFile(package.package(name, python, ROOT / ".build" / f"bench-{name}.zip")) as archive:
             archive.extractall(code)
+        mounts = [[str(code), "/var/task"], [str(ROOT / "Benchmarks"), "/opt"]]
+        if not prefix.startswith("/usr"):
+            mounts.append([prefix, prefix])
         subjects.append({
-            "name": name, "code": str(code), "interpreter": python, "prefix": prefix, "server": str(ROOT / "Benchmarks"),
-            "rounds": rounds})
-    environment = {**os.environ, "THAW_ENGINE_BENCH": json.dumps(subjects)}
-    output = subprocess.run(
-        ["swift", "test", "--filter", "EngineMeasurement"], cwd=ROOT, env=environment, text=True,
-        capture_output=True)
-    lines = [line.removeprefix("ENGINE ") for line in output.stdout.splitlines() if line.startswith("ENGINE ")]
-    if len(lines) != len(names):
-        raise SystemExit(f"the engine's benchmark failed:\n{output.stdout[-3000:]}{output.stderr[-2000:]}")
-    return {figures["name"]: figures for figures in map(json.loads, lines)}
+            "name": name, "arguments": [python, "/opt/engine_server.py", "app"], "mounts": mounts, "rounds": rounds, "alive": 0})
+    return run_engine(subjects)
+
+
+# What grows, while the rest stays as it is: megabytes, threads, pairs of mappings, clones alive.
+SCALES = {
+    "image MB": [(size, 1, 50, 0) for size in (10, 100, 500, 2000)],
+    "threads": [(10, threads, 50, 0) for threads in (1, 20, 100, 500)],
+    "mappings": [(10, 1, mappings // 2, 0) for mappings in (50, 500, 5000)],
+    "clones alive": [(10, 1, 50, alive) for alive in (1, 100, 300, 1000)],
+}
+
+
+def measure_scales(rounds):
+    """How the cost of a start grows with image size, threads, mappings and clones alive; the same megabyte is written in all."""
+    import subprocess
+
+    directory = ROOT / ".build" / "bench-scale"
+    directory.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["cc", "-O2", "-pthread", "-o", directory / "scale", ROOT / "Benchmarks" / "scale.c"], check=True)
+    subjects, places = [], []
+    for axis, sizes in SCALES.items():
+        for size in sizes:
+            name = f"{axis}: {size}"
+            value = size[{"image MB": 0, "threads": 1, "mappings": 2, "clones alive": 3}[axis]]
+            places.append((axis, value * 2 if axis == "mappings" else value, name))
+            subjects.append({
+                "name": name, "arguments": ["/var/task/scale", *map(str, size[:3])], "mounts": [[str(directory), "/var/task"]],
+                "rounds": rounds, "alive": size[3]})
+    figures = run_engine(subjects)
+    return [{"axis": axis, "value": value, **figures[name]} for axis, value, name in places]
+
+
+def scale_table(results):
+    rows = [["", "", "restore ms", "armed ms", "fork() ms", "restore / fork", "cloned ms", "snapshot frozen ms", "template ms"]]
+    for figures in results:
+        restore, armed, fork = (statistics.median(figures[key]) / 1000 for key in ["restore", "armed", "fork"])
+        rows.append([
+            figures["axis"], str(figures["value"]), f"{restore:.2f}", f"{armed:.2f}", f"{fork:.2f}", f"{restore / fork:.2f}",
+            f"{figures['steps']['cloned'] / 1000:.2f}", f"{figures['frozen']:.0f}", f"{figures['template']:.0f}"])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)) for row in rows)
 
 
 def table(results):
@@ -206,10 +255,16 @@ def main():
     parser.add_argument("--burst", type=int, default=50)
     parser.add_argument("--warm", type=int, default=200)
     parser.add_argument("--functions", nargs="*", default=FUNCTIONS)
+    parser.add_argument("--scale", action="store_true", help="only how the engine's cost grows with size")
     parser.add_argument("--json", default=str(ROOT / ".build" / "bench.json"))
     arguments = parser.parse_args()
     os.environ["THAW_BIN"] = str(pathlib.Path(arguments.bin).resolve())
     results = []
+    if arguments.scale:
+        scales = measure_scales(arguments.rounds)
+        pathlib.Path(arguments.json).with_name("bench-scale.json").write_text(json.dumps(scales, indent=1))
+        print(scale_table(scales))
+        return
     print("measuring the engine alone", file=sys.stderr, flush=True)
     engine = measure_engine(arguments.functions, arguments.rounds)
     for name in arguments.functions:

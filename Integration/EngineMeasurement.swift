@@ -12,13 +12,13 @@ import Testing
 struct EngineMeasurement {
   struct Subject: Codable {
     var name: String
-    /// Unpacked code, with the module `app`.
-    var code: String
-    var interpreter: String
-    var prefix: String
-    /// The directory with engine_server.py.
-    var server: String
+    /// The program and its arguments inside the sandbox. It answers each "go" with a line, and "fork 1" with JSON.
+    var arguments: [String]
+    /// Host directories shown inside, as source and target.
+    var mounts: [[String]]
     var rounds: Int
+    /// Clones that are there beside the measured ones.
+    var alive: Int
   }
 
   struct Figures: Codable {
@@ -34,6 +34,14 @@ struct EngineMeasurement {
     var steps: [String: Double]
     /// Bytes that every clone copies ahead of need.
     var workingSet: UInt64
+    /// Bytes of the image, and milliseconds: how long the process stood still for it, until it was on the disk.
+    var image: UInt64
+    var frozen: Double
+    var taken: Double
+    /// Milliseconds that the template took, checksums included.
+    var template: Double
+    /// Proportional set size of an idle clone beside the others, in bytes.
+    var clonePSS: Double
   }
 
   @Test func orderToReply() async throws {
@@ -52,21 +60,21 @@ struct EngineMeasurement {
   }
 
   private func measure(_ subject: Subject, _ bench: EngineBench) async throws -> Figures {
-    var specification = SandboxSpecification(
-      mounts: [
-        SandboxSpecification.Mount(source: FilePath(subject.code), target: "/var/task"),
-        SandboxSpecification.Mount(source: FilePath(subject.server), target: "/opt"),
-      ], memoryBytes: 2 << 30)
-    if !subject.prefix.hasPrefix("/usr") {
-      specification.mounts.append(
-        SandboxSpecification.Mount(source: FilePath(subject.prefix), target: FilePath(subject.prefix)))
-    }
-    let program = try await bench.start(
-      arguments: [subject.interpreter, "/opt/engine_server.py", "app"], specification: specification)
+    let specification = SandboxSpecification(
+      mounts: subject.mounts.map {
+        SandboxSpecification.Mount(source: FilePath($0[0]), target: FilePath($0[1]))
+      }, memoryBytes: 4 << 30)
+    let program = try await bench.start(arguments: subject.arguments, specification: specification)
     let snapshot = try await bench.snapshot(program)
+    let building = ContinuousClock.now
     let template = try await bench.template(snapshot.directory, specification)
+    let built = ContinuousClock.now - building
     let seeded = bench.withSeed(snapshot.directory, specification)
-    var figures = Figures(name: subject.name, restore: [], armed: [], fork: [], steps: [:], workingSet: 0)
+    var figures = Figures(
+      name: subject.name, restore: [], armed: [], fork: [], steps: [:], workingSet: 0,
+      image: snapshot.manifest.imageBytes, frozen: snapshot.timings.frozen / .milliseconds(1),
+      taken: (snapshot.timings.total - snapshot.timings.quiesce) / .milliseconds(1),
+      template: built / .milliseconds(1), clonePSS: 0)
     // The first clone shows which pages are written, as in the fleet.
     let first = try await start(template, in: seeded, bench) { process in
       template.use(try WorkingSet(usedBy: process.processID, of: snapshot.manifest))
@@ -74,6 +82,9 @@ struct EngineMeasurement {
     try #require(first.timings.wasArmed == false)
     figures.workingSet = template.workingSet?.bytes ?? 0
     var steps: [String: [Double]] = [:]
+    var alive: [(sandbox: Sandbox, connection: FileDescriptor, process: RestoredProcess)] = []
+    for _ in 0..<subject.alive { alive.append(try await begin(template, in: seeded, bench)) }
+    figures.clonePSS = try alive.first.map { try PageUse.proportional(of: $0.process.processID) } ?? 0
     for _ in 0..<subject.rounds {
       let restored = try await start(template, in: seeded, bench)
       figures.restore.append(restored.microseconds)
@@ -90,6 +101,13 @@ struct EngineMeasurement {
       figures.fork += forked["fork_us"] ?? []
     }
     figures.steps = steps.mapValues { $0.sorted()[$0.count / 2] }
+    for clone in alive {
+      // They all still answer.
+      try RuntimeStandIn.send("go\n", to: clone.connection)
+      _ = try await blocking { try RuntimeStandIn.line(clone.connection) }
+      try clone.connection.close()
+      await clone.sandbox.terminate()
+    }
     await template.close()
     await program.end()
     return figures
@@ -119,5 +137,26 @@ struct EngineMeasurement {
     try connection.close()
     await sandbox.terminate()
     return (time, process.timings)
+  }
+
+  /// A clone that has answered once and waits.
+  private func begin(
+    _ template: Template, in specification: SandboxSpecification, _ bench: EngineBench
+  ) async throws -> (sandbox: Sandbox, connection: FileDescriptor, process: RestoredProcess) {
+    let sandbox = try await bench.jailer.makeSandbox(specification)
+    let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
+    try RuntimeStandIn.send("go\n", to: connection)
+    let process = try await template.restore(into: sandbox)
+    _ = try await blocking { try RuntimeStandIn.line(connection) }
+    return (sandbox, connection, process)
+  }
+}
+
+private enum PageUse {
+  /// The Pss: line of smaps_rollup, in bytes.
+  static func proportional(of process: Int32) throws -> Double {
+    let text = try String(contentsOfFile: "/proc/\(process)/smaps_rollup", encoding: .utf8)
+    let line = text.split(separator: "\n").first { $0.hasPrefix("Pss:") }
+    return (line?.split(separator: " ").dropFirst().first).flatMap { Double($0) }.map { $0 * 1024 } ?? 0
   }
 }
