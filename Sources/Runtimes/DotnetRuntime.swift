@@ -36,11 +36,11 @@ struct DotnetRuntime: RuntimeDefinition {
     let program = (isShown ? found.root : "/var/lang").appending("dotnet").string
     return RuntimeBundle(
       identifier: identifier, mounts: mounts, summary: ".NET \(found.version) at \(found.root)"
-    ) { [identifier, version = found.version] function throws(RuntimeLaunchError) in
+    ) { [identifier] function throws(RuntimeLaunchError) in
       var environment = DotnetRuntime.settings(function).merging(function.environment) { $1 }
       environment["AWS_EXECUTION_ENV"] = "AWS_Lambda_\(identifier)"
       return RuntimeLaunch(
-        arguments: [program] + (try DotnetRuntime.program(function, frameworkVersion: version)),
+        arguments: [program] + (try DotnetRuntime.program(function)),
         environment: environment)
     }
   }
@@ -137,7 +137,7 @@ struct DotnetRuntime: RuntimeDefinition {
       "DOTNET_gcServer": "0",
       "DOTNET_gcConcurrent": "0",
       // The heap's part of MemorySize, hexadecimal: .NET would take the host's memory for its own.
-      "DOTNET_GCHeapHardLimit": String(function.memoryMegabytes * 85 / 100 << 20, radix: 16),
+      "DOTNET_GCHeapHardLimit": String((function.memoryMegabytes * 85 / 100) << 20, radix: 16),
       "DOTNET_NOLOGO": "1",
       "DOTNET_CLI_TELEMETRY_OPTOUT": "1",
       "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT": "1",
@@ -145,9 +145,7 @@ struct DotnetRuntime: RuntimeDefinition {
   }
 
   /// `Assembly` for an executable assembly, `Assembly::Namespace.Type::Method` for a class library.
-  private static func program(
-    _ function: RuntimeFunction, frameworkVersion: String
-  ) throws(RuntimeLaunchError) -> [String] {
+  private static func program(_ function: RuntimeFunction) throws(RuntimeLaunchError) -> [String] {
     let parts = function.handler.split(separator: ":").map(String.init)
     guard let name = parts.first else {
       throw RuntimeLaunchError(type: "Runtime.InvalidEntrypoint", message: "the handler is empty")
@@ -159,17 +157,14 @@ struct DotnetRuntime: RuntimeDefinition {
         message: "Could not find the specified handler assembly: /var/task/\(assembly) is not in the function's archive"
       )
     }
-    if parts.count == 1 {
-      let settings = function.codeDirectory.appending("\(name).runtimeconfig.json")
-      return RuntimeHost.exists(settings)
-        ? ["/var/task/\(assembly)"] : ["exec", "--fx-version", frameworkVersion, "/var/task/\(assembly)"]
-    }
     // The function's settings and frameworks, if the publisher wrote them; its assemblies are found by the bootstrap.
     let settings = "\(name).runtimeconfig.json"
     let own = RuntimeHost.exists(function.codeDirectory.appending(settings))
-    return [
+    let arguments = [
       "exec", "--runtimeconfig", own ? "/var/task/\(settings)" : "/var/runtime/Thaw.Dotnet.runtimeconfig.json",
-      "/var/runtime/\(DotnetRuntime.assembly)", function.handler,
     ]
+    return arguments
+      + (parts.count == 1
+        ? ["/var/task/\(assembly)"] : ["/var/runtime/\(DotnetRuntime.assembly)", function.handler])
   }
 }

@@ -94,6 +94,8 @@ struct JavaRuntime: RuntimeDefinition {
       "-XX:-UsePerfData"
     ]
     if !user.contains(where: { $0.hasPrefix("-XX:+Use") && $0.hasSuffix("GC") }) { options.append("-XX:+UseSerialGC") }
+    // A restored process waits on a connection of IPv4.
+    if !mentions("preferIPv4Stack") { options.append("-Djava.net.preferIPv4Stack=true") }
     // One compiler thread, and no profiling code to be replaced in every clone.
     if !mentions("TieredStopAtLevel", "TieredCompilation", "-Xint", "-Xcomp") {
       options.append("-XX:TieredStopAtLevel=1")
