@@ -157,6 +157,13 @@ def test_threads_timers_and_files(client, code):
             "queue": 42, "ticking": True, "file": "kept", "parallel": 499500, "digest": "BA-78-16-BF", "timer": True}
 
 
+def test_many_restores_at_once(client, code):
+    version = published(client, "net-many", code, **options("Functions::Functions.Plain::Add"))
+    with ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(lambda n: invoke(client, "net-many", [n, n], Qualifier=version)[0], range(60)))
+    assert replies == [2 * n for n in range(60)]
+
+
 def test_example(client):
     version = published(client, "net-api", example("dotnet-api"), **options("Function::Example.Api::Handle"))
     for qualifier, duration in [("$LATEST", "Init Duration"), (version, "Restore Duration")]:

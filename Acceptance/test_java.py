@@ -169,6 +169,33 @@ def test_java_tool_options_win(client, code, runtime):
     assert invoke(client, name, [1], Qualifier=version)[0] == 1
 
 
+def test_archive_with_a_runtime_interface_client(client, runtime):
+    """A client in the archive is started, whatever jar it is in; it uses java.net's pool of connections."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = pathlib.Path(directory)
+        (root / "tree" / "lib").mkdir(parents=True)
+        (root / "classes").mkdir()
+        package.compile_java(sorted((SOURCES.parent / "java-client").rglob("*.java")), root / "classes")
+        package.archive(root / "classes", root / "tree" / "lib" / "everything.jar")
+        code = package.archive(root / "tree", root / "code.zip").read_bytes()
+    name = f"client-{runtime}"
+    version = published(client, name, code, runtime=runtime, handler="example.Own")
+    for expected in [1, 2]:
+        reply, response = invoke(client, name, {"n": expected}, Qualifier=version)
+        assert reply == {
+            "handler": "example.Own", "state": "restored", "invocation": expected, "event": {"n": expected},
+            "crac": "com.amazonaws.services.lambda.crac"}
+        assert (report(response["Log"], "Restore Duration") is not None) == (expected == 1)
+
+
+def test_many_restores_at_once(client, code, runtime):
+    name = f"many-{runtime}"
+    version = published(client, name, code, runtime=runtime, handler="functions.Plain::add")
+    with ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(lambda n: invoke(client, name, [n, n], Qualifier=version)[0], range(60)))
+    assert replies == [2 * n for n in range(60)]
+
+
 def test_example(client, runtime):
     name = f"api-{runtime}"
     version = published(client, name, example("java-api"), runtime=runtime, handler="example.Api::handle")

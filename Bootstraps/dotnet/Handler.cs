@@ -106,6 +106,10 @@ namespace Thaw.Dotnet {
     public void Prime(Answer answer) {
       const BindingFlags Flags = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly;
       foreach (var parameter in parameters.Where(parameter => IsContext(parameter.ParameterType))) LambdaContext.Of(parameter.ParameterType, answer);
+      if (serializer == null) {
+        foreach (var parameter in parameters.Where(IsEvent)) Json.Prime(parameter.ParameterType);
+        Json.Prime(resultType);
+      }
       Type[] types;
       try {
         types = assembly.GetTypes();

@@ -23,6 +23,17 @@ namespace Thaw.Dotnet {
       return options;
     }
 
+    /// <summary>Finds out how values of a type are read and written ahead of their first use.</summary>
+    public static void Prime(Type type) {
+      if (type == typeof(void) || typeof(System.IO.Stream).IsAssignableFrom(type)) return;
+      try {
+        // NotSupportedException is for types that cannot be read or written, which the first event says.
+        Unwrapped(() => OptionsType.GetMethod("GetTypeInfo", new[] { typeof(Type) }).Invoke(Options, new object[] { type }));
+      } catch (NotSupportedException) {
+      } catch (InvalidOperationException) {
+      }
+    }
+
     public static object Read(byte[] json, Type type) {
       return Unwrapped(() => Reader.Invoke(null, new[] { Encoding.UTF8.GetString(json), type, Options }));
     }

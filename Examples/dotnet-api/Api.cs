@@ -36,7 +36,8 @@ namespace Example {
         list.Add(station);
       }
       // What the first request needs is compiled before the snapshot ("priming").
-      for (int i = 0; i < 50; i++) Near(48.1, 11.6, 3);
+      var sample = new Request { RawPath = "/near", QueryStringParameters = new Dictionary<string, string> { { "lat", "48.1" }, { "lon", "11.6" } } };
+      for (int i = 0; i < 50; i++) Handle(sample);
       Console.WriteLine("an index of " + Count + " stations in " + cells.Count + " cells");
     }
 

@@ -114,8 +114,10 @@ struct JavaRuntime: RuntimeDefinition {
     let libraries = RuntimeHost.names(in: function.codeDirectory.appending("lib"))
     let client = "com/amazonaws/services/lambda/runtime/api/client/AWSLambda.class"
     let hasClient =
-      libraries.contains { $0.hasPrefix("aws-lambda-java-runtime-interface-client") && $0.hasSuffix(".jar") }
-      || RuntimeHost.exists(function.codeDirectory.appending(client))
+      RuntimeHost.exists(function.codeDirectory.appending(client))
+      || libraries.contains { name in
+        name.hasSuffix(".jar") && JarFile(function.codeDirectory.appending("lib/\(name)")).contains(client)
+      }
     guard hasClient else {
       // Finds the function's classes itself. -D: where org.crac looks for who runs its resources.
       return [

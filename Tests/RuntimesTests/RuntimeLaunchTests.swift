@@ -89,12 +89,28 @@ import Testing
     let place = try Place()
     let home = try javaHome(place, version: "17.0.9")
     let bundle = try await library(place, ["java17": home.appending("bin/java")]).bundle("java17")
-    try place.write("code/lib/aws-lambda-java-runtime-interface-client-2.6.0.jar")
+    // Zips of one empty file each, as `zip -0` writes them.
+    let client = "com/amazonaws/services/lambda/runtime/api/client/AWSLambda.class"
+    try place.write("code/lib/a-library.jar", zip(entry: "com/example/Other.class"))
+    try place.write("code/lib/no-jar.jar", "not a zip, whatever it says of \(client)")
+    #expect(try bundle.launch(function(place, "a.B")).arguments.suffix(2) == ["thaw.runtime.Bootstrap", "a.B"])
+    try place.write("code/lib/everything.jar", zip(entry: client))
     let launch = try bundle.launch(function(place, "a.B"))
     #expect(
       launch.arguments.suffix(2) == ["com.amazonaws.services.lambda.runtime.api.client.AWSLambda", "a.B"])
     #expect(launch.arguments.contains("-Dorg.crac.Core.Compat=com.amazonaws.services.lambda.crac"))
     #expect(launch.environment["AWS_EXECUTION_ENV"] == "AWS_Lambda_java17")
+  }
+
+  /// PKWARE's APPNOTE.TXT: local header, directory header, end of the directory; all text below 128.
+  private func zip(entry: String) -> String {
+    func number(_ value: Int, _ bytes: Int) -> String {
+      String(String.UnicodeScalarView((0..<bytes).map { Unicode.Scalar(UInt8(value >> (8 * $0) & 0x7f)) }))
+    }
+    let local = "PK\u{3}\u{4}" + number(0, 22) + number(entry.utf8.count, 2) + number(0, 2) + entry
+    let header = "PK\u{1}\u{2}" + number(0, 24) + number(entry.utf8.count, 2) + number(0, 16) + entry
+    return local + header + "PK\u{5}\u{6}" + number(0, 4) + number(1, 2) + number(1, 2)
+      + number(header.utf8.count, 4) + number(local.utf8.count, 4) + number(0, 2)
   }
 
   @Test func javaOfAnotherReleaseIsRefused() async throws {

@@ -27,7 +27,10 @@ public class Api {
   public Api() {
     catalog = new Catalog(20_000);
     // What the first request needs is loaded and compiled before the snapshot ("priming").
-    for (int i = 0; i < 20; i++) catalog.search("red oak lamp", 3);
+    Request sample = new Request();
+    sample.setRawPath("/search");
+    sample.setQueryStringParameters(Map.of("q", "red oak lamp"));
+    for (int i = 0; i < 50; i++) handle(sample);
     System.out.println("a catalog of " + catalog.size() + " products");
   }
 
