@@ -84,7 +84,8 @@ def test_hooks(client, code):
         replies = list(pool.map(lambda _: invoke(client, "net-hooks", Qualifier=version)[0], range(3)))
     for reply in replies:
         assert reply["events"] == ["init", "before 2", "before 1", "after 1", "after 2"], "once per environment, in order"
-    assert len({reply["shared"] for reply in replies}) == 1
+    assert len({reply["shared"] for reply in replies}) == 1, "made in init: the same in all"
+    assert len({reply["own"] for reply in replies}) == 3, "made after the restore: random"
     cold = invoke(client, "net-hooks")[0]
     assert cold["events"] == ["init"] and cold["shared"] != replies[0]["shared"]
 

@@ -84,7 +84,8 @@ def test_hooks(client, code, runtime):
         replies = list(pool.map(lambda _: invoke(client, name, Qualifier=version)[0], range(3)))
     for reply in replies:
         assert reply["events"] == ["init", "before 2", "before 1", "after 1", "after 2"], "once per environment, in order"
-    assert len({reply["shared"] for reply in replies}) == 1
+    assert len({reply["shared"] for reply in replies}) == 1, "made in init: the same in all"
+    assert len({reply["own"] for reply in replies}) == 3, "made after the restore: random"
     cold = invoke(client, name)[0]
     assert cold["events"] == ["init"] and cold["shared"] not in {reply["shared"] for reply in replies}
 

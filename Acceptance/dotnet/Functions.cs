@@ -142,6 +142,8 @@ namespace Functions {
     }
 
     public object Handle() {
+      // Calls at the same time get environments of their own.
+      Thread.Sleep(500);
       return new { events, shared, own };
     }
   }

@@ -47,6 +47,12 @@ public class Hooks implements RequestHandler<Map<String, Object>, Map<String, Ob
 
   @Override
   public Map<String, Object> handleRequest(Map<String, Object> event, Context context) {
+    try {
+      // Calls at the same time get environments of their own.
+      Thread.sleep(500);
+    } catch (InterruptedException error) {
+      throw new IllegalStateException(error);
+    }
     Map<String, Object> result = new LinkedHashMap<>();
     result.put("events", events);
     result.put("shared", shared);
