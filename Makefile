@@ -20,7 +20,7 @@ help:
 	@echo "make build       thaw, thaw-jailer, thaw-restorer and the bootstraps in $(BIN)"
 	@echo "make demo        a LangChain agent: cold start against restore, with plain boto3"
 	@echo "make test        lint, unit tests, engine tests, acceptance tests"
-	@echo "make bench       restore, cold start and fork() side by side; a table and JSON"
+	@echo "make bench       restore, cold start and fork() side by side; tables and JSON"
 	@echo "make lint        swift format lint --strict"
 
 # Debian's packages: only what is missing is asked for.
@@ -83,6 +83,7 @@ acceptance: build venv
 
 bench: build venv
 	$(VENV)/bin/python Benchmarks/bench.py --bin $(BIN)
+	THAW_BIN=$(abspath $(BIN)) $(VENV)/bin/python Benchmarks/runtimes.py
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Integration

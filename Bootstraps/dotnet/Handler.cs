@@ -122,8 +122,7 @@ namespace Thaw.Dotnet {
           if (candidate.IsAbstract || candidate.ContainsGenericParameters || candidate is ConstructorInfo && candidate.IsStatic) continue;
           try {
             RuntimeHelpers.PrepareMethod(candidate.MethodHandle);
-          } catch (Exception error) when (error is IOException || error is TypeLoadException || error is MissingMemberException || error is NotSupportedException
-                                          || error is BadImageFormatException || error is PlatformNotSupportedException || error is ArgumentException) {
+          } catch (Exception) {
             // It cannot be compiled, which is an error when it is called, not before.
           }
         }
