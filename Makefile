@@ -7,17 +7,20 @@ CC ?= cc
 WARNINGS := -Wall -Wextra -Werror
 JAILER := $(wildcard Sources/jailer/*.c) $(wildcard Sources/jailer/*.h) Sources/CJailerProtocol/include/jailer_protocol.h
 RESTORER := Sources/restorer/restorer.c Sources/restorer/restorer.ld Sources/CRestoreProgram/include/restore_program.h
-DEBIAN := libseccomp-dev libarchive-dev libsqlite3-dev
+DEBIAN := libseccomp-dev libarchive-dev libsqlite3-dev mono-mcs libmono-system-core4.0-cil libmono-system-net-http4.0-cil
+JAVA := $(shell find Bootstraps/java -name '*.java')
+DOTNET := $(wildcard Bootstraps/dotnet/*.cs)
+BOOTSTRAPS := $(BIN)/bootstraps
 
-.PHONY: all deps venv build native demo test unit engine acceptance bench lint clean help
+.PHONY: all deps venv build native bootstraps demo test unit engine acceptance bench lint clean help
 
 all: build
 
 help:
-	@echo "make build       thaw, thaw-jailer and thaw-restorer in $(BIN)"
+	@echo "make build       thaw, thaw-jailer, thaw-restorer and the bootstraps in $(BIN)"
 	@echo "make demo        a LangChain agent: cold start against restore, with plain boto3"
 	@echo "make test        lint, unit tests, engine tests, acceptance tests"
-	@echo "make bench       restore, cold start and fork() side by side; a table and JSON"
+	@echo "make bench       restore, cold start and fork() side by side; tables and JSON"
 	@echo "make lint        swift format lint --strict"
 
 # Debian's packages: only what is missing is asked for.
@@ -25,7 +28,9 @@ deps:
 	@missing=""; for package in $(DEBIAN); do \
 	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; done; \
 	if [ -n "$$missing" ]; then echo "installing$$missing"; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; fi
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+	@command -v javac >/dev/null || { echo "installing a JDK"; apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jdk-headless >/dev/null; }
 
 # PyPI's: clients and test tools, in an environment of their own.
 venv: $(VENV)/.ready
@@ -33,10 +38,24 @@ $(VENV)/.ready: Acceptance/requirements.txt
 	@echo "making $(VENV) with boto3, the AWS CLI and pytest"
 	@python3 -m venv $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r Acceptance/requirements.txt && touch $@
 
-build: deps native
+build: deps native bootstraps
 	swift build -c $(CONFIGURATION) --product thaw
 
 native: deps $(BIN)/thaw-jailer $(BIN)/thaw-restorer
+
+# What runs functions of languages whose runtime interface client does not come with them.
+bootstraps: deps $(BOOTSTRAPS)/java/thaw-java.jar $(BOOTSTRAPS)/dotnet/Thaw.Dotnet.dll
+
+$(BOOTSTRAPS)/java/thaw-java.jar: $(JAVA) | $(BIN)
+	@rm -rf .build/java-classes && mkdir -p .build/java-classes $(@D)
+	javac --release 11 -Xlint:all -Werror -d .build/java-classes $(JAVA)
+	jar --create --file $@ -C .build/java-classes thaw
+
+# Against Mono's facades, whose types .NET's own facades forward to where they are there.
+$(BOOTSTRAPS)/dotnet/Thaw.Dotnet.dll: $(DOTNET) Bootstraps/dotnet/Thaw.Dotnet.runtimeconfig.json | $(BIN)
+	@mkdir -p $(@D)
+	mcs -langversion:7 -warnaserror -warn:4 -optimize+ -out:$@ $(DOTNET)
+	@cp Bootstraps/dotnet/Thaw.Dotnet.runtimeconfig.json $(@D)
 
 $(BIN):
 	@mkdir -p .build/x86_64-unknown-linux-gnu/$(CONFIGURATION) && ln -sfn x86_64-unknown-linux-gnu/$(CONFIGURATION) $(BIN)
@@ -64,6 +83,7 @@ acceptance: build venv
 
 bench: build venv
 	$(VENV)/bin/python Benchmarks/bench.py --bin $(BIN)
+	THAW_BIN=$(abspath $(BIN)) $(VENV)/bin/python Benchmarks/runtimes.py
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Integration

@@ -12,7 +12,7 @@ from daemon import BIN, Daemon
 def runtimes():
     """Runtime bundles, installed once for the whole run with `thaw runtime install`."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="thaw-test-runtimes-"))
-    for runtime in ["python3.12", "python3.13"]:
+    for runtime in ["python3.12", "python3.13", "dotnet8"]:
         result = subprocess.run(
             [BIN / "thaw", "runtime", "install", runtime, "--data-dir", directory], capture_output=True, text=True)
         assert result.returncode == 0, result.stderr

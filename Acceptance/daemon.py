@@ -17,6 +17,8 @@ import boto3
 from botocore.config import Config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "Examples"))
+import package  # noqa: E402
 BIN = pathlib.Path(os.environ.get("THAW_BIN", ROOT / ".build" / "release")).resolve()
 ROLE = "arn:aws:iam::000000000000:role/test"
 
@@ -150,6 +152,23 @@ def archive(**files):
     return buffer.getvalue()
 
 
+def example(name):
+    """The bytes of an example's archive."""
+    with tempfile.TemporaryDirectory() as directory:
+        return package.package(name, None, f"{directory}/code.zip").read_bytes()
+
+
+def executable(modes=0o755, **files):
+    """A zip of executable files; names as for `archive`."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        for name, text in files.items():
+            information = zipfile.ZipInfo(name.replace("__", "."))
+            information.external_attr = (0o100000 | modes) << 16
+            target.writestr(information, text)
+    return buffer.getvalue()
+
+
 def deploy(client, name, code, publish=True, runtime="python3.12", handler="app.handler", snap=True, **options):
     """Creates a function of Python source or a zip; answers the published version's number if it is to be published."""
     payload = code if isinstance(code, bytes) else archive(app__py=code)
@@ -176,6 +195,30 @@ def wait(client, name, version):
             return configuration
         time.sleep(0.05)
     raise AssertionError(f"{name}:{version} stayed Pending")
+
+
+def published(client, name, code, **options):
+    """Creates a function and publishes a version; answers the version's number when it is Active."""
+    deploy(client, name, code, publish=False, **options)
+    version = client.publish_version(FunctionName=name)["Version"]
+    configuration = wait(client, name, version)
+    assert configuration["State"] == "Active", configuration.get("StateReason")
+    return version
+
+
+def refused(client, name, code, **options):
+    """Creates a function and publishes a version that must fail; answers its configuration."""
+    deploy(client, name, code, publish=False, **options)
+    configuration = wait(client, name, client.publish_version(FunctionName=name)["Version"])
+    assert configuration["State"] == "Failed", configuration
+    return configuration
+
+
+def report(log, field):
+    """Milliseconds of a field of the REPORT line."""
+    line = next(line for line in log.splitlines() if line.startswith("REPORT"))
+    parts = [part for part in line.split("\t") if part.startswith(f"{field}: ")]
+    return float(parts[0].split()[-2]) if parts else None
 
 
 def invoke(client, name, event=None, **options):

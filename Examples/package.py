@@ -1,6 +1,7 @@
-"""Packs an example for Lambda: its code, and its requirements for one Python, in a zip that CreateFunction takes.
+"""Packs an example for Lambda in a zip that CreateFunction takes: Python with its requirements, or what is compiled from C, Java or C#.
 
     python3 Examples/package.py langchain-agent --python ~/.pyenv/versions/3.12.1/bin/python3 --output agent.zip
+    python3 Examples/package.py java-api --output api.zip
 """
 
 import argparse
@@ -37,34 +38,77 @@ def requirements(name, python):
     return target
 
 
-def package(name, python, output):
-    """Writes the zip of example `name` for the interpreter `python`; answers its path."""
-    tree = CACHE / f"tree-{name}"
-    shutil.rmtree(tree, ignore_errors=True)
-    tree.mkdir(parents=True)
+def compile_python(name, python, tree):
+    """Copies code and requirements, with byte-code: /var/task is read-only, it is compiled now or never."""
     for source in [requirements(name, python), HERE / "shared", HERE / name]:
         if source is None:
             continue
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
             relative = file.relative_to(source).as_posix()
-            if LEFT_OUT.search(relative) or relative == "requirements.txt":
-                continue
-            target = tree / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-            target.chmod(file.stat().st_mode & 0o755 | 0o644)
-    # /var/task is read-only: byte-code is compiled now or never. It is found valid by hash, whatever times the files get.
-    subprocess.run([python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", str(tree)], check=True)
+            if not LEFT_OUT.search(relative) and relative != "requirements.txt":
+                copy(file, tree / relative)
+    # It is found valid by hash, whatever times the files get.
+    command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", str(tree)]
+    subprocess.run(command, check=True)
+
+
+def copy(file, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
+    target.chmod(file.stat().st_mode & 0o755 | 0o644)
+
+
+def compile_c(sources, tree):
+    """One static program, `bootstrap`."""
+    command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", str(tree / "bootstrap")]
+    subprocess.run([*command, *map(str, sources)], check=True)
+
+
+def compile_java(sources, tree, release="11", classpath=None):
+    """Classes at the top of the archive."""
+    command = ["javac", "--release", release, "-Xlint:all", "-Werror", "-parameters", "-d", str(tree)]
+    subprocess.run([*command, *(["-cp", str(classpath)] if classpath else []), *map(str, sources)], check=True)
+
+
+def compile_csharp(sources, target, library=True, references=()):
+    """One assembly, by Mono's compiler against Mono's facades."""
+    command = ["mcs", "-langversion:7", "-warnaserror", "-optimize+", f"-target:{'library' if library else 'exe'}", f"-out:{target}"]
+    subprocess.run([*command, *[f"-r:{reference}" for reference in references], *map(str, sources)], check=True)
+
+
+def package(name, python, output):
+    """Writes the zip of example `name` (`python`: for an example in Python, its interpreter); answers its path."""
+    tree = CACHE / f"tree-{name}"
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir(parents=True)
+    sources = {kind: sorted((HERE / name).rglob(f"*.{kind}")) for kind in ["py", "c", "java", "cs"]}
+    if sources["c"]:
+        compile_c(sources["c"], tree)
+    elif sources["java"]:
+        compile_java(sources["java"], tree)
+    elif sources["cs"]:
+        compile_csharp(sources["cs"], tree / "Function.dll")
+    elif sources["py"]:
+        compile_python(name, python or interpreter("3.12"), tree)
+    else:
+        for file in (path for path in (HERE / name).iterdir() if path.is_file()):
+            copy(file, tree / file.name)
+    output = archive(tree, output)
+    shutil.rmtree(tree)
+    if output.stat().st_size > LIMIT:
+        raise SystemExit(f"{output} has {output.stat().st_size} bytes; CreateFunction takes at most {LIMIT}")
+    return output
+
+
+def archive(tree, output):
+    """A zip of a directory, with run bits and without the times of this build."""
     output = pathlib.Path(output)
-    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
         for file in sorted(path for path in tree.rglob("*") if path.is_file()):
             information = zipfile.ZipInfo(file.relative_to(tree).as_posix(), (2020, 1, 1, 0, 0, 0))
             information.external_attr = (file.stat().st_mode & 0xFFFF) << 16
             information.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(information, file.read_bytes())
-    shutil.rmtree(tree)
-    if output.stat().st_size > LIMIT:
-        raise SystemExit(f"{output} has {output.stat().st_size} bytes; CreateFunction takes at most {LIMIT}")
+            target.writestr(information, file.read_bytes())
     return output
 
 
@@ -81,7 +125,7 @@ def interpreter(version):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name")
-    parser.add_argument("--python", default=None, help="the interpreter (default: the host's Python 3.12)")
+    parser.add_argument("--python", default=None, help="for Python, the interpreter (default: the host's Python 3.12)")
     parser.add_argument("--output", required=True)
     arguments = parser.parse_args()
-    print(package(arguments.name, arguments.python or interpreter("3.12"), arguments.output))
+    print(package(arguments.name, arguments.python, arguments.output))

@@ -134,9 +134,27 @@ extension Fleet {
 
   enum InitializationType: String { case onDemand = "on-demand", snapStart = "snap-start" }
 
+  enum Launched {
+    case running(Environment)
+    /// The runtime knows before it runs anything that the code cannot be started.
+    case impossible(RuntimeLaunchError)
+  }
+
   /// A sandbox in which the runtime has been started.
-  func launch(_ function: FunctionSpecification) async throws(FleetError) -> Environment {
+  func launch(_ function: FunctionSpecification) async throws(FleetError) -> Launched {
     let bundle = try await bundle(function.runtime)
+    let start: RuntimeLaunch
+    do throws(RuntimeLaunchError) {
+      start = try bundle.launch(
+        RuntimeFunction(
+          handler: function.handler, codeDirectory: function.codeDirectory, environment: function.environment,
+          memoryMegabytes: function.memoryMegabytes))
+    } catch {
+      let log = newLog(function)
+      log.write("INIT_REPORT Init Duration: 0.00 ms\tPhase: init\tStatus: error\tError Type: \(error.type)")
+      log.write("Error: \(error.message)\n\(error.type)")
+      return .impossible(error)
+    }
     do {
       let sandbox = try await pool.acquire(specification(function, bundle))
       let environment: Environment
@@ -151,19 +169,19 @@ extension Fleet {
       environment.log.write("INIT_START Runtime Version: \(bundle.identifier)")
       do {
         _ = try await sandbox.start(
-          arguments: bundle.arguments(handler: function.handler),
-          environment: variables(function, bundle).map { "\($0.key)=\($0.value)" }, workingDirectory: "/var/task")
+          arguments: start.arguments,
+          environment: variables(function, start).map { "\($0.key)=\($0.value)" }, workingDirectory: "/var/task")
       } catch {
         await giveUp(environment)
         throw error
       }
-      return environment
+      return .running(environment)
     } catch {
       throw FleetError(code: .service, message: "no execution environment could be made: \(error)")
     }
   }
 
-  func variables(_ function: FunctionSpecification, _ bundle: RuntimeBundle) -> [String: String] {
+  func variables(_ function: FunctionSpecification, _ start: RuntimeLaunch) -> [String: String] {
     let type: InitializationType = function.snapStart ? .snapStart : .onDemand
     var variables = [
       "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
@@ -181,19 +199,21 @@ extension Fleet {
       variables["AWS_LAMBDA_LOG_STREAM_NAME"] =
         "\(LogTime.now().prefix(10).replacing("-", with: "/"))/[\(function.version)]\(environmentNumber)"
     }
-    for (name, value) in bundle.environment { variables[name] = value }
-    for (name, value) in function.environment {
-      // A user's PYTHONPATH and the like come before the runtime's own.
-      let own = name == "PYTHONPATH" ? variables[name] : nil
-      variables[name] = own.map { "\(value):\($0)" } ?? value
-    }
-    return variables
+    return variables.merging(start.environment) { $1 }
   }
 
   func startCold(_ function: FunctionSpecification) async throws(FleetError) -> Started {
     let clock = ContinuousClock()
     let begin = clock.now
-    let environment = try await launch(function)
+    let environment: Environment
+    switch try await launch(function) {
+    case .running(let running): environment = running
+    case .impossible(let error):
+      return .failed(
+        InvocationResult(
+          payload: errorObject(type: error.type, message: "Error: \(error.message)"), functionError: "Unhandled",
+          logTail: []))
+    }
     environment.log.beginInvocation()
     environment.session.allowRestore()
     // Init has 10 s on demand, as on AWS; a slow one may go on within the function's own time after that.

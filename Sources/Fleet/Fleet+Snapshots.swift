@@ -14,7 +14,13 @@ internal import SystemPackage
 /// Snapshots of versions, and the templates built from them.
 extension Fleet {
   func takeSnapshot(_ function: FunctionSpecification) async throws(FleetError) {
-    let environment = try await launch(function)
+    let environment: Environment
+    switch try await launch(function) {
+    case .running(let running): environment = running
+    case .impossible(let error):
+      throw FleetError(
+        code: .initialization(reasonCode: reasonCode(error.type)), message: "\(error.type): \(error.message)")
+    }
     // Init under SnapStart may take 130 s or the function's timeout, whichever is longer.
     let limit = max(Duration.seconds(130), function.timeout)
     let timer = after(limit) { environment.session.end() }

@@ -176,13 +176,13 @@ extension LambdaAPI {
 
   private func checkSnapStart(_ setting: SnapStartWire?, runtime: String, storage: Int) throws(APIError) {
     guard setting?.ApplyOn == "PublishedVersions" else { return }
-    // SnapStart needs python3.12, java11, dotnet8 or later.
+    // SnapStart needs python3.12, java11, dotnet8 or later, or a custom runtime, which has to call restore/next.
     func number(_ prefix: String) -> Double? {
       runtime.hasPrefix(prefix) ? Double(runtime.dropFirst(prefix.count)) : nil
     }
     let supported =
       (runtime.hasPrefix("python3.") && (Int(runtime.dropFirst(8)) ?? 0) >= 12) || (number("java") ?? 0) >= 11
-      || (number("dotnet") ?? 0) >= 8
+      || (number("dotnet") ?? 0) >= 8 || runtime.hasPrefix("provided.al2")
     guard supported else {
       throw .invalidParameter("\(runtime) is not supported for SnapStart enabled functions.")
     }

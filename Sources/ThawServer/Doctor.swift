@@ -71,15 +71,15 @@ public enum Doctor {
       } catch { add(helper, false, "", error.description) }
     }
     let library = RuntimeLibrary(
-      directory: data.runtimes, interpreters: configuration.interpreters, logger: .init(label: "doctor"))
+      directory: data.runtimes, bootstraps: ServerConfiguration.bootstraps(),
+      interpreters: configuration.interpreters, logger: .init(label: "doctor"))
     for runtime in await library.list() {
       let found = runtime.interpreter.map {
         "\($0)\(runtime.isInstalled ? ", installed" : ", to be installed at first need")"
       }
       add(
         runtime.identifier, runtime.interpreter != nil, found ?? "",
-        "install it (`pyenv install \(runtime.identifier.dropFirst(6))`), or name one with --python \(runtime.identifier)=PATH",
-        .warning)
+        runtime.remedy, .warning)
     }
     var space = statvfs()
     if statvfs(data.path.string, &space) == 0 {

@@ -6,7 +6,7 @@ internal import SystemPackage
 public enum RuntimeReport {
   private static func library(_ data: DataDirectory, _ interpreters: [(String, String)]) -> RuntimeLibrary {
     RuntimeLibrary(
-      directory: data.runtimes,
+      directory: data.runtimes, bootstraps: ServerConfiguration.bootstraps(),
       interpreters: Dictionary(interpreters.map { ($0.0, FilePath($0.1)) }, uniquingKeysWith: { $1 }),
       logger: Logger(label: "thaw") { StreamLogHandler.standardError(label: $0) })
   }
@@ -14,10 +14,10 @@ public enum RuntimeReport {
   /// A line for each runtime.
   public static func list(_ data: DataDirectory, interpreters: [(String, String)]) async -> [String] {
     let found = await library(data, interpreters).list()
-    return ["RUNTIME      STATE          INTERPRETER"]
+    return ["RUNTIME         STATE          INTERPRETER"]
       + found.map { runtime in
         let state = runtime.interpreter == nil ? "no interpreter" : runtime.isInstalled ? "installed" : "not installed"
-        return runtime.identifier.padded(13) + state.padded(15) + (runtime.interpreter?.string ?? "-")
+        return runtime.identifier.padded(16) + state.padded(15) + (runtime.interpreter?.string ?? "-")
       }
   }
 
@@ -27,7 +27,7 @@ public enum RuntimeReport {
   ) async throws(StartError) -> String {
     do throws(RuntimeBundleError) {
       let bundle = try await library(data, interpreters).bundle(runtime)
-      return "\(bundle.identifier) is ready: \(bundle.command.joined(separator: " "))"
+      return "\(bundle.identifier) is ready: \(bundle.summary)"
     } catch {
       throw StartError(error.message)
     }

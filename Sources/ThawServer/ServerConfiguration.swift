@@ -1,5 +1,6 @@
 internal import Foundation
 public import Logging
+internal import Runtimes
 public import SystemPackage
 
 /// How a daemon runs.
@@ -36,6 +37,15 @@ public struct ServerConfiguration: Sendable {
 
   /// The standard configuration.
   public init() {}
+
+  /// Whether Thaw can run that runtime where its interpreter is there.
+  public static func knows(runtime: String) -> Bool { RuntimeLibrary.knows(runtime) }
+
+  /// Where Thaw's own bootstraps are: `bootstraps` beside the helper programs. It need not exist: whoever needs one of
+  /// them says what is missing.
+  static func bootstraps() -> FilePath {
+    ((try? helper("thaw-jailer")) ?? "/nonexistent/thaw-jailer").removingLastComponent().appending("bootstraps")
+  }
 
   /// A helper program beside this one, or in `$THAW_LIBEXEC`.
   static func helper(_ name: String) throws(StartError) -> FilePath {

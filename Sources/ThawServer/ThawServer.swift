@@ -52,7 +52,9 @@ public enum ThawServer {
       try? await store.remove(id: entry.id)
     }
     let pool = SandboxPool(jailer: jailer, target: configuration.poolTarget, logger: logger)
-    let runtimes = RuntimeLibrary(directory: data.runtimes, interpreters: configuration.interpreters, logger: logger)
+    let runtimes = RuntimeLibrary(
+      directory: data.runtimes, bootstraps: ServerConfiguration.bootstraps(),
+      interpreters: configuration.interpreters, logger: logger)
     let fleet = Fleet(
       configuration: FleetConfiguration(
         logDirectory: data.logs, restorer: restorer, region: configuration.region,

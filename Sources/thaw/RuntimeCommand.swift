@@ -19,8 +19,8 @@ struct RuntimeCommand: AsyncParsableCommand {
 
   struct Install: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Install a runtime's packages from PyPI into the data directory.")
-    @Argument(help: "Such as python3.12.") var runtime: String
+      abstract: "Install what a runtime needs (from PyPI) into the data directory.")
+    @Argument(help: "Such as python3.12 or dotnet8.") var runtime: String
     @OptionGroup var data: DataDirectoryOption
     @OptionGroup var interpreters: InterpreterOption
 

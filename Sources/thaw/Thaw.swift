@@ -27,16 +27,21 @@ struct DataDirectoryOption: ParsableArguments {
 /// Interpreters named on the command line.
 struct InterpreterOption: ParsableArguments {
   @Option(
-    name: .customLong("python"),
+    name: .customLong("runtime"),
     help: ArgumentHelp(
-      "The interpreter of a runtime, instead of the one that is found; may be repeated.", valueName: "RUNTIME=PATH"))
+      "What runs a runtime's functions, instead of what is found: an interpreter, a Java home, a dotnet; may be repeated.",
+      valueName: "RUNTIME=PATH"))
   var interpreters: [String] = []
 
   func parsed() throws -> [(String, String)] {
     try interpreters.map { text in
       let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
       guard parts.count == 2 else {
-        throw ValidationError("--python wants RUNTIME=PATH, such as python3.12=/usr/bin/python3.12, not '\(text)'")
+        throw ValidationError(
+          "--runtime wants RUNTIME=PATH, such as python3.12=/usr/bin/python3.12 or java21=/opt/jdk-21, not '\(text)'")
+      }
+      guard ServerConfiguration.knows(runtime: parts[0]) else {
+        throw ValidationError("--runtime \(text): there is no runtime \(parts[0]); see `thaw runtime list`")
       }
       return (parts[0], parts[1])
     }

@@ -8,7 +8,7 @@ import Testing
   private func library(_ interpreters: [String: FilePath] = [:]) -> RuntimeLibrary {
     RuntimeLibrary(
       directory: FilePath(FileManager.default.temporaryDirectory.path).appending("thaw-none-\(UUID().uuidString)"),
-      interpreters: interpreters, logger: Logger(label: "test"))
+      bootstraps: "/nonexistent", interpreters: interpreters, logger: Logger(label: "test"))
   }
 
   @Test func unknownRuntimesAreNamed() async {
@@ -18,7 +18,7 @@ import Testing
   @Test func aMissingInterpreterNamesTheRemedy() async {
     await #expect {
       _ = try await library(["python3.12": "/nowhere/python3.12"]).bundle("python3.12")
-    } throws: { "\($0)".contains("no Python 3.12 was found") && "\($0)".contains("--python python3.12=") }
+    } throws: { "\($0)".contains("no Python 3.12 was found") && "\($0)".contains("--runtime python3.12=") }
   }
 
   @Test func anInterpreterOfAnotherVersionIsRefused() async {

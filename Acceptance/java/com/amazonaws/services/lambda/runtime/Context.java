@@ -1,0 +1,29 @@
+package com.amazonaws.services.lambda.runtime;
+
+public interface Context {
+  String getAwsRequestId();
+
+  String getLogGroupName();
+
+  String getLogStreamName();
+
+  String getFunctionName();
+
+  String getFunctionVersion();
+
+  String getInvokedFunctionArn();
+
+  CognitoIdentity getIdentity();
+
+  ClientContext getClientContext();
+
+  int getRemainingTimeInMillis();
+
+  int getMemoryLimitInMB();
+
+  LambdaLogger getLogger();
+
+  default String getTenantId() {
+    return null;
+  }
+}
