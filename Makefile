@@ -44,7 +44,10 @@ build: deps native bootstraps
 native: deps $(BIN)/thaw-jailer $(BIN)/thaw-restorer
 
 # What runs functions of languages whose runtime interface client does not come with them.
-bootstraps: deps $(BOOTSTRAPS)/java/thaw-java.jar $(BOOTSTRAPS)/dotnet/Thaw.Dotnet.dll
+bootstraps: deps $(BOOTSTRAPS)/java/thaw-java.jar $(BOOTSTRAPS)/dotnet/Thaw.Dotnet.dll $(BOOTSTRAPS)/python/thaw_bootstrap.py
+
+$(BOOTSTRAPS)/python/%.py: Bootstraps/python/%.py | $(BIN)
+	@mkdir -p $(@D) && cp $< $@
 
 $(BOOTSTRAPS)/java/thaw-java.jar: $(JAVA) | $(BIN)
 	@rm -rf .build/java-classes && mkdir -p .build/java-classes $(@D)

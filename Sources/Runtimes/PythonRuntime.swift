@@ -1,12 +1,15 @@
 internal import Linux
 internal import SystemPackage
 
-/// python3.12 and python3.13: an interpreter of this host, with AWS's runtime interface client from PyPI.
+/// python3.12 and python3.13: an interpreter of this host, with AWS's runtime interface client from PyPI, started by
+/// Thaw's bootstrap (Bootstraps/python), which reseeds generators of random numbers in every clone.
 struct PythonRuntime: RuntimeDefinition {
   /// The interpreter's version, such as `3.12`.
   var version: String
   /// Packages of PyPI that make an interpreter a Lambda runtime, pinned.
   private let packages = ["awslambdaric==4.2.2", "snapshot-restore-py==1.0.0"]
+
+  private static let script = "thaw_bootstrap.py"
 
   static var all: [any RuntimeDefinition] { ["3.12", "3.13"].map { PythonRuntime(version: $0) } }
 
@@ -21,12 +24,13 @@ struct PythonRuntime: RuntimeDefinition {
   func isInstalled(on host: RuntimeHost) -> Bool { RuntimeHost.exists(target(host)) }
 
   func bundle(on host: RuntimeHost) async throws(RuntimeBundleError) -> RuntimeBundle {
+    let bootstrap = try host.bootstrap("python", file: PythonRuntime.script)
     var reasons: [String] = []
     for path in candidates(host) {
       switch await probe(path, host) {
       case .success(let found) where found.version == version:
         try await install(found, host)
-        return bundle(found, target(host))
+        return bundle(found, packages: target(host), bootstrap: bootstrap)
       case .success(let found): reasons.append("\(path) is Python \(found.version)")
       case .failure(let error): reasons.append("\(path): \(error.message)")
       }
@@ -93,8 +97,8 @@ struct PythonRuntime: RuntimeDefinition {
     }
   }
 
-  private func bundle(_ interpreter: Interpreter, _ packages: FilePath) -> RuntimeBundle {
-    var mounts: [(source: FilePath, target: FilePath)] = [(packages, "/var/runtime")]
+  private func bundle(_ interpreter: Interpreter, packages: FilePath, bootstrap: FilePath) -> RuntimeBundle {
+    var mounts: [(source: FilePath, target: FilePath)] = [(packages, "/var/runtime"), (bootstrap, "/var/thaw")]
     // /usr is there in any case.
     if !interpreter.prefix.starts(with: "/usr") { mounts.append((interpreter.prefix, interpreter.prefix)) }
     // The function's own packages come before the runtime's, as on AWS.
@@ -112,7 +116,8 @@ struct PythonRuntime: RuntimeDefinition {
       environment["PYTHONPATH"] = function.environment["PYTHONPATH"].map { "\($0):\(path)" } ?? path
       environment["AWS_EXECUTION_ENV"] = "AWS_Lambda_\(identifier)"
       return RuntimeLaunch(
-        arguments: [interpreter.path.string, "-m", "awslambdaric", function.handler], environment: environment)
+        arguments: [interpreter.path.string, "/var/thaw/\(PythonRuntime.script)", function.handler],
+        environment: environment)
     }
   }
 }
