@@ -46,9 +46,10 @@ native: deps $(BIN)/thaw-jailer $(BIN)/thaw-restorer
 # What runs functions of languages whose runtime interface client does not come with them.
 bootstraps: deps $(BOOTSTRAPS)/java/thaw-java.jar $(BOOTSTRAPS)/dotnet/Thaw.Dotnet.dll
 
+# stringConcat=inline: joining strings makes no classes at run time, which every clone would make anew.
 $(BOOTSTRAPS)/java/thaw-java.jar: $(JAVA) | $(BIN)
 	@rm -rf .build/java-classes && mkdir -p .build/java-classes $(@D)
-	javac --release 11 -Xlint:all -Werror -d .build/java-classes $(JAVA)
+	javac --release 11 -Xlint:all -Werror -XDstringConcat=inline -d .build/java-classes $(JAVA)
 	jar --create --file $@ -C .build/java-classes thaw
 
 # Against Mono's facades, whose types .NET's own facades forward to where they are there.
