@@ -49,9 +49,10 @@ bootstraps: deps $(BOOTSTRAPS)/java/thaw-java.jar $(BOOTSTRAPS)/dotnet/Thaw.Dotn
 $(BOOTSTRAPS)/python/%.py: Bootstraps/python/%.py | $(BIN)
 	@mkdir -p $(@D) && cp $< $@
 
+# stringConcat=inline: joining strings makes no classes at run time, which every clone would make anew.
 $(BOOTSTRAPS)/java/thaw-java.jar: $(JAVA) | $(BIN)
 	@rm -rf .build/java-classes && mkdir -p .build/java-classes $(@D)
-	javac --release 11 -Xlint:all -Werror -d .build/java-classes $(JAVA)
+	javac --release 11 -Xlint:all -Werror -XDstringConcat=inline -d .build/java-classes $(JAVA)
 	jar --create --file $@ -C .build/java-classes thaw
 
 # Against Mono's facades, whose types .NET's own facades forward to where they are there.

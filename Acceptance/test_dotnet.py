@@ -170,7 +170,7 @@ def test_example(client):
     for qualifier, duration in [("$LATEST", "Init Duration"), (version, "Restore Duration")]:
         event = {"rawPath": "/near", "queryStringParameters": {"lat": "48.1", "lon": "11.6"}}
         reply, response = invoke(client, "net-api", event, Qualifier=qualifier)
-        distances = [station["Kilometres"] for station in reply["stations"]]
+        distances = [station["Kilometres"] for station in reply["Stations"]]
         assert len(distances) == 3 and distances == sorted(distances) and 0 < distances[0] < 50
         assert report(response["Log"], duration) > 0
-        assert invoke(client, "net-api", {"rawPath": "/x"}, Qualifier=qualifier)[0]["statusCode"] == 404
+        assert invoke(client, "net-api", {"rawPath": "/x"}, Qualifier=qualifier)[0]["StatusCode"] == 404

@@ -104,12 +104,17 @@ namespace Thaw.Dotnet {
     /// provisioned concurrency.
     /// </summary>
     public void Prime(Answer answer) {
-      const BindingFlags Flags = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly;
       foreach (var parameter in parameters.Where(parameter => IsContext(parameter.ParameterType))) LambdaContext.Of(parameter.ParameterType, answer);
       if (serializer == null) {
         foreach (var parameter in parameters.Where(IsEvent)) Json.Prime(parameter.ParameterType);
         Json.Prime(resultType);
       }
+      Compile(assembly);
+      Compile(typeof(Handler).Assembly);
+    }
+
+    static void Compile(Assembly assembly) {
+      const BindingFlags Flags = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly;
       Type[] types;
       try {
         types = assembly.GetTypes();

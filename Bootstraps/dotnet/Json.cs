@@ -23,14 +23,35 @@ namespace Thaw.Dotnet {
       return options;
     }
 
-    /// <summary>Finds out how values of a type are read and written ahead of their first use.</summary>
+    /// <summary>Finds out how values of a type, and of those that its properties have, are read and written, ahead of their first use.</summary>
     public static void Prime(Type type) {
-      if (type == typeof(void) || typeof(System.IO.Stream).IsAssignableFrom(type)) return;
+      Prime(type, new HashSet<Type>());
+    }
+
+    static void Prime(Type type, HashSet<Type> seen) {
+      if (type == typeof(void) || typeof(System.IO.Stream).IsAssignableFrom(type) || !seen.Add(type)) return;
+      object information;
       try {
-        // NotSupportedException is for types that cannot be read or written, which the first event says.
-        Unwrapped(() => OptionsType.GetMethod("GetTypeInfo", new[] { typeof(Type) }).Invoke(Options, new object[] { type }));
-      } catch (NotSupportedException) {
-      } catch (InvalidOperationException) {
+        information = Unwrapped(() => OptionsType.GetMethod("GetTypeInfo", new[] { typeof(Type) }).Invoke(Options, new object[] { type }));
+      } catch (Exception error) when (error is NotSupportedException || error is InvalidOperationException || error is ArgumentException) {
+        // A type that cannot be read or written, which the first event says.
+        return;
+      }
+      Compile(information);
+      foreach (var argument in type.IsGenericType ? type.GetGenericArguments() : Type.EmptyTypes) Prime(argument, seen);
+      if (type.HasElementType) Prime(type.GetElementType(), seen);
+      foreach (var property in (System.Collections.IEnumerable)information.GetType().GetProperty("Properties").GetValue(information)) {
+        Compile(property);
+        Prime((Type)property.GetType().GetProperty("PropertyType").GetValue(property), seen);
+      }
+    }
+
+    /// <summary>Compiles the accessors that the serializer emitted, which it holds as delegates.</summary>
+    static void Compile(object holder) {
+      for (var type = holder.GetType(); type != null && type != typeof(object); type = type.BaseType) {
+        foreach (var field in type.GetFields(BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public | BindingFlags.DeclaredOnly)) {
+          if (field.GetValue(holder) is Delegate accessor) System.Runtime.CompilerServices.RuntimeHelpers.PrepareDelegate(accessor);
+        }
       }
     }
 

@@ -10,6 +10,12 @@ namespace Example {
     public Dictionary<string, string> QueryStringParameters { get; set; }
   }
 
+  public sealed class Response {
+    public int StatusCode { get; set; }
+    public string Body { get; set; }
+    public List<Station> Stations { get; set; }
+  }
+
   public sealed class Station {
     public string Name { get; set; }
     public double Latitude { get; set; }
@@ -22,7 +28,7 @@ namespace Example {
   /// second parameter, and a serializer of one's own choice, work as on AWS.
   /// </summary>
   public sealed class Api {
-    const int Count = 50_000;
+    const int Count = 50000;
     const int CellsPerDegree = 2;
     readonly Dictionary<(int, int), List<Station>> cells = new Dictionary<(int, int), List<Station>>();
 
@@ -41,10 +47,10 @@ namespace Example {
       Console.WriteLine("an index of " + Count + " stations in " + cells.Count + " cells");
     }
 
-    public object Handle(Request request) {
-      if (request.RawPath != "/near") return new { statusCode = 404, body = "there is no " + request.RawPath };
+    public Response Handle(Request request) {
+      if (request.RawPath != "/near") return new Response { StatusCode = 404, Body = "there is no " + request.RawPath };
       var query = request.QueryStringParameters ?? new Dictionary<string, string>();
-      return new { stations = Near(Number(query, "lat"), Number(query, "lon"), 3) };
+      return new Response { StatusCode = 200, Stations = Near(Number(query, "lat"), Number(query, "lon"), 3) };
     }
 
     static double Number(Dictionary<string, string> query, string name) {

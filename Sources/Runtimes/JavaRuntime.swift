@@ -100,12 +100,11 @@ struct JavaRuntime: RuntimeDefinition {
     if !mentions("TieredStopAtLevel", "TieredCompilation", "-Xint", "-Xcomp") {
       options.append("-XX:TieredStopAtLevel=1")
     }
-    // The part of MemorySize that AWS's own runtimes give the heap.
-    if !mentions("-Xmx", "MaxHeapSize", "MaxRAM") {
-      options.append("-XX:MaxHeapSize=\(function.memoryMegabytes * 1024 * 85 / 100)k")
+    // The part of MemorySize that AWS's own runtimes give the heap. It begins small and grows at need: what garbage has
+    // written to is in the image, and the standard size is a part of the host's memory.
+    if !mentions("-Xmx", "-Xms", "-Xmn", "HeapSize", "NewSize", "MaxRAM", "InitialRAM") {
+      options += ["-XX:InitialHeapSize=16m", "-XX:MaxHeapSize=\(function.memoryMegabytes * 1024 * 85 / 100)k"]
     }
-    // What is freed before the snapshot is given back to the kernel, and is not in the image.
-    if !mentions("HeapFreeRatio") { options += ["-XX:MinHeapFreeRatio=5", "-XX:MaxHeapFreeRatio=10"] }
     return options
   }
 

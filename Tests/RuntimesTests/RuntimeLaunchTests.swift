@@ -79,7 +79,7 @@ import Testing
         place, "a.B",
         ["JAVA_TOOL_OPTIONS": "-XX:+UseG1GC  -Xmx64m -XX:-TieredCompilation -Djava.net.preferIPv4Stack=false"])
     ).arguments
-    for option in ["Serial", "MaxHeapSize", "TieredStopAtLevel", "preferIPv4Stack"] {
+    for option in ["Serial", "MaxHeapSize", "InitialHeapSize", "TieredStopAtLevel", "preferIPv4Stack"] {
       #expect(!own.contains { $0.contains(option) }, "\(option) is the user's")
     }
     #expect(own.contains("-XX:-UsePerfData"))
