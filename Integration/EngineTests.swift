@@ -13,7 +13,9 @@ import Testing
     if: EngineBench.isPossible,
     "needs root and thaw-jailer and thaw-restorer (make native; THAW_BIN names their directory)"))
 struct EngineTests {
-  @Test(arguments: ["threads", "signals", "descriptors", "memory", "timers", "pending", "shared", "sockets"])
+  @Test(arguments: [
+    "threads", "signals", "descriptors", "memory", "timers", "pending", "shared", "sockets", "files", "held",
+  ])
   func comesBack(_ name: String) async throws {
     let bench = try await EngineBench()
     do {
@@ -38,10 +40,11 @@ struct EngineTests {
   /// What cannot be brought back is refused with a message that names it.
   @Test(arguments: [
     ("child", "is a child of the runtime"),
-    ("inotify", "inotify"),
+    ("inotify", "no path leads to"), ("pidfd", "[pidfd]"), ("hugetlb", "hugetlb"), ("directory", "current directory"),
+    ("fifo", "nobody can read"),
     ("secret", "secretmem"), ("sysv", "System V"), ("linked", "has another name"), ("shmdir", "/dev/shm/directory"),
     ("unsent", "carries descriptors"), ("sender", "who sent"), ("named", "nobody knows who sent"),
-    ("locked", "/tmp/locked"), ("threadtimer", "counts the CPU time of a thread"),
+    ("lease", "a lock of kind LEASE"), ("threadtimer", "counts the CPU time of a thread"),
   ])
   func isRefused(_ what: String, _ expected: String) async throws {
     let bench = try await EngineBench()
@@ -64,7 +67,7 @@ struct EngineTests {
   /// memory. The differences that there
   /// may be: inode numbers of pipes and sockets, and the rseq areas, in which the kernel notes on which CPU a
   /// thread runs.
-  @Test(arguments: ["threads", "signals", "descriptors", "timers", "pending", "shared", "sockets"])
+  @Test(arguments: ["threads", "signals", "descriptors", "timers", "pending", "shared", "sockets", "files", "held"])
   func cloneEqualsOriginal(_ name: String) async throws {
     let bench = try await EngineBench()
     do {
@@ -125,6 +128,7 @@ struct EngineTests {
     }
     for descriptor in process.descriptors {
       switch descriptor.kind {
+      case .fifo(_, let pipe, _, _): names[pipe] = name(pipe, descriptor.number)
       case .pipe(let pipe, _, _, _): names[pipe] = name(pipe, descriptor.number)
       case .socketPair(let socket, _, _, _, _): names[socket] = name(socket, descriptor.number)
       default: break
@@ -145,6 +149,8 @@ struct EngineTests {
         // The end that is closed has no descriptor, and so no name.
         descriptor.kind = .socketPair(
           socket: names[socket] ?? 0, peer: names[peer] ?? 0, type: type, waiting: waiting, shutdown: shutdown)
+      case .fifo(let path, let pipe, let waiting, let capacity):
+        descriptor.kind = .fifo(path: path, pipe: names[pipe] ?? 0, waiting: waiting, capacity: capacity)
       case .epoll(let entries):
         // The kernel lists them by the addresses of its own objects.
         descriptor.kind = .epoll(entries.sorted { $0.target < $1.target })

@@ -89,8 +89,10 @@ public enum Checkpoint {
     try memory.collect(process, objects: &objects)
     try memory.collect(&objects)
     var state = try ProcessState(
-      process, mappings: memory.mappings, library: memory.library, descriptors: open)
+      process, mappings: memory.mappings, library: memory.library, descriptors: open,
+      initProcessID: initProcessID)
     state.objects = objects.objects
+    state.fileLocks = descriptors.locks
     let files = memory.files
     let temporary = "/proc/\(processID)/root/tmp"
     if try !DirectoryCopy.names(in: temporary).isEmpty {

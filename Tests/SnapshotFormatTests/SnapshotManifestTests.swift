@@ -83,7 +83,7 @@ func sample() -> SnapshotManifest {
           kind: .inotify([Descriptor.InotifyWatch(number: 1, path: "/tmp", mask: 2)])),
         Descriptor(
           number: 14, description: 14, statusFlags: 2, closeOnExec: false,
-          kind: .fifo(path: "/tmp/fifo", pipe: 5, waiting: [1])),
+          kind: .fifo(path: "/tmp/fifo", pipe: 5, waiting: [1], capacity: 4096)),
       ], threads: [thread, second]),
     imageBytes: 0x2000, imageDigest: [UInt8](repeating: 2, count: 32), warnings: ["a connection comes back closed"])
   manifest.process.descriptors[12].socketOptions = [SocketOption(level: 1, name: 2, value: [1, 0, 0, 0])]
@@ -200,7 +200,7 @@ func sample() -> SnapshotManifest {
     }
     rejects(kind(11, .object(index: 5, offset: 0)))
     rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 0, path: "/tmp", mask: 2)])))
-    rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 1 << 30, path: "/tmp", mask: 2)])))
+    rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 1 << 31, path: "/tmp", mask: 2)])))
     let long = [UInt8](repeating: 1, count: 129)
     for (local, remote) in [(long, []), ([], long)] {
       rejects(
