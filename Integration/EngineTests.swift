@@ -15,21 +15,13 @@ import Testing
 struct EngineTests {
   @Test(arguments: [
     "threads", "signals", "descriptors", "memory", "timers", "pending", "shared", "sockets", "files", "held",
+    "many",
   ])
   func comesBack(_ name: String) async throws {
     let bench = try await EngineBench()
     do {
       let program = try await bench.start(name)
-      let snapshot = try await bench.snapshot(program)
-      await program.end()
-      let template = try await bench.template(snapshot.directory)
-      let specification = bench.withSeed(snapshot.directory)
-      let replies = try await withThrowingTaskGroup(of: String.self) { group in
-        for _ in 0..<3 { group.addTask { try await bench.check(template, specification) } }
-        return try await group.reduce(into: []) { $0.append($1) }
-      }
-      #expect(replies == ["ok", "ok", "ok"])
-      await template.close()
+      try await comesBack(program, bench, bench.specification)
     } catch {
       await bench.end()
       throw error
@@ -37,12 +29,51 @@ struct EngineTests {
     await bench.end()
   }
 
+  /// CPython 3.12 with an event loop, threads, SQLite and mapped memory in use.
+  @Test(.enabled(if: EngineBench.interpreter != nil, "needs CPython 3.12 of pyenv or of the system"))
+  func interpreterComesBack() async throws {
+    let bench = try await EngineBench()
+    do {
+      let interpreter = try #require(EngineBench.interpreter)
+      var specification = bench.specification
+      if !interpreter.starts(with: "/usr") {
+        let prefix = interpreter.removingLastComponent().removingLastComponent()
+        specification.mounts.append(SandboxSpecification.Mount(source: prefix, target: prefix))
+      }
+      let name = "interpreter.py"
+      let program = try await bench.start(
+        arguments: [interpreter.string, "/var/task/\(try bench.copy(name))"], specification: specification)
+      try await comesBack(program, bench, specification)
+    } catch {
+      await bench.end()
+      throw error
+    }
+    await bench.end()
+  }
+
+  /// Freezes a program, restores it three times at once, and asks each clone.
+  private func comesBack(
+    _ program: HeldProgram, _ bench: EngineBench, _ specification: SandboxSpecification
+  ) async throws {
+    let snapshot = try await bench.snapshot(program)
+    await program.end()
+    let template = try await bench.template(snapshot.directory, specification)
+    let seeded = bench.withSeed(snapshot.directory, specification)
+    let replies = try await withThrowingTaskGroup(of: String.self) { group in
+      for _ in 0..<3 { group.addTask { try await bench.check(template, seeded) } }
+      return try await group.reduce(into: []) { $0.append($1) }
+    }
+    #expect(replies == ["ok", "ok", "ok"])
+    await template.close()
+  }
+
   /// What cannot be brought back is refused with a message that names it.
   @Test(arguments: [
     ("child", "is a child of the runtime"),
     ("inotify", "no path leads to"), ("pidfd", "[pidfd]"), ("hugetlb", "hugetlb"), ("directory", "current directory"),
     ("fifo", "nobody can read"),
-    ("secret", "secretmem"), ("sysv", "System V"), ("linked", "has another name"), ("shmdir", "/dev/shm/directory"),
+    ("secret", "secretmem"), ("sysv", "System V shared memory"), ("semaphore", "System V semaphore"),
+    ("linked", "has another name"), ("shmdir", "/dev/shm/directory"),
     ("unsent", "carries descriptors"), ("sender", "who sent"), ("named", "nobody knows who sent"),
     ("lease", "a lock of kind LEASE"), ("threadtimer", "counts the CPU time of a thread"),
   ])

@@ -1,6 +1,7 @@
 // Holds one thing, named by the argument, that is not brought back (yet): the snapshot must be refused by name.
 #include "harness.h"
 #include <sys/inotify.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/un.h>
 
@@ -40,6 +41,8 @@ int main(int count, char **arguments) {
     if (kept >= 0 && (ftruncate(kept, 4096) < 0 || mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, kept, 0) == MAP_FAILED)) kept = -1;
   } else if (!strcmp(what, "sysv")) {
     kept = shmat(shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600), NULL, 0) == (void *)-1 ? -1 : 0;
+  } else if (!strcmp(what, "semaphore")) {
+    kept = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600);
   } else if (!strcmp(what, "linked")) {
     kept = open("/tmp/one", O_CREAT | O_RDWR, 0600);
     if (link("/tmp/one", "/tmp/two") < 0 || unlink("/tmp/one") < 0) kept = -1;

@@ -80,6 +80,9 @@ public enum Checkpoint {
     let start = clock.now
     let process = try FrozenProcess.freeze(processID: processID)
     try refuseCompany(processID: processID, initProcessID: initProcessID)
+    if let object = try SystemVObjects.all(of: processID).first {
+      throw CheckpointError.refused("the sandbox of process \(processID) has \(object), which cannot be brought back")
+    }
     var descriptors = try DescriptorCollection(process: processID, supplied: supplied)
     var objects = try SharedObjectCollection(process: processID)
     let open = try descriptors.collect(&objects)

@@ -31,9 +31,11 @@ struct DescriptorCollection {
       let link = links[number] ?? ""
       let information = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
       var flags = UInt32(information.number("flags", radix: 8) ?? 0)
-      // O_TMPFILE, with the O_DIRECTORY in it, says how the file was made: it means nothing to an open one.
+      // O_TMPFILE, with the O_DIRECTORY in it, and O_NOFOLLOW say how a file was opened. They mean nothing to an open
+      // one, and would be in the way of opening one without a name.
       let temporary: UInt32 = 0o20000000 | 0o200000
       if flags & temporary == temporary { flags &= ~temporary }
+      if SharedObjectCollection.isNeeded(forDescriptorOf: link) { flags &= ~0o400000 }
       // Two numbers with one open file description have the same link; kcmp tells them from two openings of one file.
       var description = UInt32(number)
       for candidate in firstOfLink[link] ?? []

@@ -237,7 +237,7 @@ func sample() -> SnapshotManifest {
       return (restarted[.rax], restarted[.rip])
     }
     for code in [Int64(-512), -513, -514, -516] { #expect(after(45, code) == (45, 0x1000)) }
-    for wait in [UInt64(232), 281, 441] { #expect(after(wait, -4) == (wait, 0x1000)) }
+    for wait in [UInt64(43), 45, 47, 128, 232, 281, 288, 441] { #expect(after(wait, -4) == (wait, 0x1000)) }
     #expect(after(0, -4) == (UInt64(bitPattern: -4), 0x1002), "a read that a signal interrupted stays interrupted")
     #expect(after(219, -516) == (UInt64(bitPattern: -4), 0x1002))
     #expect(after(45, 17) == (17, 0x1002))
