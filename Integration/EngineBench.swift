@@ -62,6 +62,23 @@ final class EngineBench: Sendable {
     return target
   }
 
+  /// CPython 3.12: of pyenv, where the newest of its versions is taken, or of the system.
+  static let interpreter: FilePath? = {
+    let versions = "/root/.pyenv/versions"
+    let installed = ((try? FileManager.default.contentsOfDirectory(atPath: versions)) ?? []).filter {
+      $0.hasPrefix("3.12.")
+    }
+    let candidates = installed.sorted().reversed().map { "\(versions)/\($0)/bin/python3.12" } + ["/usr/bin/python3.12"]
+    return candidates.first { FileManager.default.isExecutableFile(atPath: $0) }.map { FilePath($0) }
+  }()
+
+  /// Puts a script of Integration/programs where programs are; answers its name.
+  func copy(_ name: String) throws -> String {
+    let source = FilePath(#filePath).removingLastComponent().appending("programs").appending(name)
+    try FileManager.default.copyItem(atPath: source.string, toPath: programs.appending(name).string)
+    return name
+  }
+
   var specification: SandboxSpecification {
     SandboxSpecification(
       mounts: [SandboxSpecification.Mount(source: programs, target: "/var/task")], memoryBytes: 256 << 20)

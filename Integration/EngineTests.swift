@@ -13,31 +13,15 @@ import Testing
     if: EngineBench.isPossible,
     "needs root and thaw-jailer and thaw-restorer (make native; THAW_BIN names their directory)"))
 struct EngineTests {
-  @Test(arguments: ["threads", "signals", "descriptors", "memory", "timers", "pending", "shared", "sockets"])
+  @Test(arguments: [
+    "threads", "signals", "descriptors", "memory", "timers", "pending", "shared", "sockets", "files", "held",
+    "many",
+  ])
   func comesBack(_ name: String) async throws {
     let bench = try await EngineBench()
     do {
       let program = try await bench.start(name)
-      let snapshot = try await bench.snapshot(program)
-      await program.end()
-      let template = try await bench.template(snapshot.directory)
-      let specification = bench.withSeed(snapshot.directory)
-      let replies = try await withThrowingTaskGroup(of: String.self) { group in
-        for _ in 0..<3 { group.addTask { try await bench.check(template, specification) } }
-        return try await group.reduce(into: []) { $0.append($1) }
-      }
-      #expect(replies == ["ok", "ok", "ok"])
-      // What they wrote is copied ahead in those that come now, which wait to be let go.
-      template.use(try await bench.recordWorkingSet(template, specification, snapshot.manifest))
-      #expect(template.workingSet?.bytes ?? 0 > 0)
-      let later = try await withThrowingTaskGroup(of: String.self) { group in
-        for number in 0..<4 {
-          group.addTask { try await bench.check(template, specification, arming: number.isMultiple(of: 2)) }
-        }
-        return try await group.reduce(into: []) { $0.append($1) }
-      }
-      #expect(later == ["ok", "ok", "ok", "ok"])
-      await template.close()
+      try await comesBack(program, bench, bench.specification)
     } catch {
       await bench.end()
       throw error
@@ -65,13 +49,63 @@ struct EngineTests {
     await bench.end()
   }
 
+  /// CPython 3.12 with an event loop, threads, SQLite and mapped memory in use.
+  @Test(.enabled(if: EngineBench.interpreter != nil, "needs CPython 3.12 of pyenv or of the system"))
+  func interpreterComesBack() async throws {
+    let bench = try await EngineBench()
+    do {
+      let interpreter = try #require(EngineBench.interpreter)
+      var specification = bench.specification
+      if !interpreter.starts(with: "/usr") {
+        let prefix = interpreter.removingLastComponent().removingLastComponent()
+        specification.mounts.append(SandboxSpecification.Mount(source: prefix, target: prefix))
+      }
+      let name = "interpreter.py"
+      let program = try await bench.start(
+        arguments: [interpreter.string, "/var/task/\(try bench.copy(name))"], specification: specification)
+      try await comesBack(program, bench, specification)
+    } catch {
+      await bench.end()
+      throw error
+    }
+    await bench.end()
+  }
+
+  /// Freezes a program, restores it three times at once, and asks each clone; then four times with its working set
+  /// copied ahead, two of them armed.
+  private func comesBack(
+    _ program: HeldProgram, _ bench: EngineBench, _ specification: SandboxSpecification
+  ) async throws {
+    let snapshot = try await bench.snapshot(program)
+    await program.end()
+    let template = try await bench.template(snapshot.directory, specification)
+    let seeded = bench.withSeed(snapshot.directory, specification)
+    let replies = try await withThrowingTaskGroup(of: String.self) { group in
+      for _ in 0..<3 { group.addTask { try await bench.check(template, seeded) } }
+      return try await group.reduce(into: []) { $0.append($1) }
+    }
+    #expect(replies == ["ok", "ok", "ok"])
+    template.use(try await bench.recordWorkingSet(template, seeded, snapshot.manifest))
+    #expect(template.workingSet?.bytes ?? 0 > 0)
+    let later = try await withThrowingTaskGroup(of: String.self) { group in
+      for number in 0..<4 {
+        group.addTask { try await bench.check(template, seeded, arming: number.isMultiple(of: 2)) }
+      }
+      return try await group.reduce(into: []) { $0.append($1) }
+    }
+    #expect(later == ["ok", "ok", "ok", "ok"])
+    await template.close()
+  }
+
   /// What cannot be brought back is refused with a message that names it.
   @Test(arguments: [
     ("child", "is a child of the runtime"),
-    ("inotify", "inotify"),
-    ("secret", "secretmem"), ("sysv", "System V"), ("linked", "has another name"), ("shmdir", "/dev/shm/directory"),
+    ("inotify", "no path leads to"), ("pidfd", "[pidfd]"), ("hugetlb", "hugetlb"), ("directory", "current directory"),
+    ("fifo", "nobody can read"),
+    ("secret", "secretmem"), ("sysv", "System V shared memory"), ("semaphore", "System V semaphore"),
+    ("linked", "has another name"), ("shmdir", "/dev/shm/directory"),
     ("unsent", "carries descriptors"), ("sender", "who sent"), ("named", "nobody knows who sent"),
-    ("locked", "/tmp/locked"), ("threadtimer", "counts the CPU time of a thread"),
+    ("lease", "a lock of kind LEASE"), ("threadtimer", "counts the CPU time of a thread"),
   ])
   func isRefused(_ what: String, _ expected: String) async throws {
     let bench = try await EngineBench()
@@ -94,7 +128,7 @@ struct EngineTests {
   /// memory. The differences that there
   /// may be: inode numbers of pipes and sockets, and the rseq areas, in which the kernel notes on which CPU a
   /// thread runs.
-  @Test(arguments: ["threads", "signals", "descriptors", "timers", "pending", "shared", "sockets"])
+  @Test(arguments: ["threads", "signals", "descriptors", "timers", "pending", "shared", "sockets", "files", "held"])
   func cloneEqualsOriginal(_ name: String) async throws {
     let bench = try await EngineBench()
     do {
@@ -155,6 +189,7 @@ struct EngineTests {
     }
     for descriptor in process.descriptors {
       switch descriptor.kind {
+      case .fifo(_, let pipe, _, _): names[pipe] = name(pipe, descriptor.number)
       case .pipe(let pipe, _, _, _): names[pipe] = name(pipe, descriptor.number)
       case .socketPair(let socket, _, _, _, _): names[socket] = name(socket, descriptor.number)
       default: break
@@ -175,6 +210,8 @@ struct EngineTests {
         // The end that is closed has no descriptor, and so no name.
         descriptor.kind = .socketPair(
           socket: names[socket] ?? 0, peer: names[peer] ?? 0, type: type, waiting: waiting, shutdown: shutdown)
+      case .fifo(let path, let pipe, let waiting, let capacity):
+        descriptor.kind = .fifo(path: path, pipe: names[pipe] ?? 0, waiting: waiting, capacity: capacity)
       case .epoll(let entries):
         // The kernel lists them by the addresses of its own objects.
         descriptor.kind = .epoll(entries.sorted { $0.target < $1.target })

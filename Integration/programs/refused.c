@@ -1,7 +1,7 @@
 // Holds one thing, named by the argument, that is not brought back (yet): the snapshot must be refused by name.
 #include "harness.h"
-#include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/un.h>
 
@@ -19,12 +19,30 @@ int main(int count, char **arguments) {
       _exit(0);
     }
   } else if (!strcmp(what, "inotify")) {
-    kept = inotify_init();
+    int file = open("/tmp/watched", O_CREAT | O_RDWR, 0600), watcher = inotify_init();
+    kept = inotify_add_watch(watcher, "/tmp/watched", IN_MODIFY);
+    if (file < 0 || unlink("/tmp/watched") < 0) kept = -1;
+  } else if (!strcmp(what, "pidfd")) {
+    kept = (int)syscall(SYS_pidfd_open, getpid(), 0);
+  } else if (!strcmp(what, "hugetlb")) {
+    kept = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0) == MAP_FAILED ? -1 : 0;
+  } else if (!strcmp(what, "directory")) {
+    kept = mkdir("/tmp/gone", 0700) == 0 && chdir("/tmp/gone") == 0 ? rmdir("/tmp/gone") : -1;
+  } else if (!strcmp(what, "fifo")) {
+    if (mkfifo("/tmp/fifo", 0600) == 0) {
+      int both = open("/tmp/fifo", O_RDWR);
+      kept = open("/tmp/fifo", O_WRONLY);
+      if (write(kept, "x", 1) < 0 || close(both) < 0) kept = -1;
+      int reader = open("/tmp/fifo", O_RDONLY | O_NONBLOCK);
+      if (write(kept, "x", 1) < 0 || close(reader) < 0) kept = -1;
+    }
   } else if (!strcmp(what, "secret")) {
     kept = (int)syscall(SYS_memfd_secret, 0);
     if (kept >= 0 && (ftruncate(kept, 4096) < 0 || mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, kept, 0) == MAP_FAILED)) kept = -1;
   } else if (!strcmp(what, "sysv")) {
     kept = shmat(shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600), NULL, 0) == (void *)-1 ? -1 : 0;
+  } else if (!strcmp(what, "semaphore")) {
+    kept = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600);
   } else if (!strcmp(what, "linked")) {
     kept = open("/tmp/one", O_CREAT | O_RDWR, 0600);
     if (link("/tmp/one", "/tmp/two") < 0 || unlink("/tmp/one") < 0) kept = -1;
@@ -48,9 +66,9 @@ int main(int count, char **arguments) {
     int receiver = socket(AF_UNIX, SOCK_DGRAM, 0), sender = socket(AF_UNIX, SOCK_DGRAM, 0);
     if (bind(receiver, (struct sockaddr *)&address, sizeof address) == 0)
       kept = (int)sendto(sender, "x", 1, 0, (struct sockaddr *)&address, sizeof address);
-  } else if (!strcmp(what, "locked")) {
-    kept = open("/tmp/locked", O_CREAT | O_RDWR, 0600);
-    flock(kept, LOCK_EX);
+  } else if (!strcmp(what, "lease")) {
+    kept = open("/tmp/leased", O_CREAT | O_RDONLY, 0600);
+    if (fcntl(kept, F_SETLEASE, F_RDLCK) < 0) kept = -1;
   } else if (!strcmp(what, "threadtimer")) {
     timer_t timer;
     struct sigevent event = {.sigev_notify = SIGEV_NONE};

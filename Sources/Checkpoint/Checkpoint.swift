@@ -80,6 +80,9 @@ public enum Checkpoint {
     let start = clock.now
     let process = try FrozenProcess.freeze(processID: processID)
     try refuseCompany(processID: processID, initProcessID: initProcessID)
+    if let object = try SystemVObjects.all(of: processID).first {
+      throw CheckpointError.refused("the sandbox of process \(processID) has \(object), which cannot be brought back")
+    }
     var descriptors = try DescriptorCollection(process: processID, supplied: supplied)
     var objects = try SharedObjectCollection(process: processID)
     let open = try descriptors.collect(&objects)
@@ -89,8 +92,10 @@ public enum Checkpoint {
     try memory.collect(process, objects: &objects)
     try memory.collect(&objects)
     var state = try ProcessState(
-      process, mappings: memory.mappings, library: memory.library, descriptors: open)
+      process, mappings: memory.mappings, library: memory.library, descriptors: open,
+      initProcessID: initProcessID)
     state.objects = objects.objects
+    state.fileLocks = descriptors.locks
     let files = memory.files
     let temporary = "/proc/\(processID)/root/tmp"
     if try !DirectoryCopy.names(in: temporary).isEmpty {

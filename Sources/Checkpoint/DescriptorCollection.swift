@@ -8,7 +8,10 @@ struct DescriptorCollection {
   let supplied: [SuppliedDescriptor]
   private var sockets: SocketCollection
   /// What comes back changed, for the user.
-  var warnings: [String] { sockets.warnings }
+  var warnings: [String] { sockets.warnings + ownWarnings }
+  private var ownWarnings: [String] = []
+  /// Locks on the files that were collected.
+  private(set) var locks: [FileLock] = []
 
   init(process: Int32, supplied: [SuppliedDescriptor]) throws(SystemCallError) {
     self.process = process
@@ -28,9 +31,11 @@ struct DescriptorCollection {
       let link = links[number] ?? ""
       let information = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
       var flags = UInt32(information.number("flags", radix: 8) ?? 0)
-      // O_TMPFILE, with the O_DIRECTORY in it, says how the file was made: it means nothing to an open one.
+      // O_TMPFILE, with the O_DIRECTORY in it, and O_NOFOLLOW say how a file was opened. They mean nothing to an open
+      // one, and would be in the way of opening one without a name.
       let temporary: UInt32 = 0o20000000 | 0o200000
       if flags & temporary == temporary { flags &= ~temporary }
+      if SharedObjectCollection.isNeeded(forDescriptorOf: link) { flags &= ~0o400000 }
       // Two numbers with one open file description have the same link; kcmp tells them from two openings of one file.
       var description = UInt32(number)
       for candidate in firstOfLink[link] ?? []
@@ -64,7 +69,7 @@ struct DescriptorCollection {
   ) throws -> Descriptor.Kind {
     let subject = "descriptor \(number) of process \(process) is \(link)"
     func refuse(_ reason: String) -> CheckpointError { .refused("\(subject): \(reason)") }
-    if information["lock"] != nil { throw refuse("its file lock is not brought back yet") }
+    locks += try FileLock.all(process: process, number: number, refuse)
     if link.hasPrefix("pipe:[") {
       let inode = inode(of: link)
       if let match = supplied.first(where: { $0.identity == .pipe(inode: inode) }) { return .supplied(match.role) }
@@ -78,6 +83,13 @@ struct DescriptorCollection {
     case "anon_inode:[timerfd]":
       return .timer(try TimerDescriptor(process: process, number: number, handle: handle))
     case "anon_inode:[signalfd]": return .signals(mask: information.number("sigmask", radix: 16) ?? 0)
+    case "anon_inode:inotify", "anon_inode:[inotify]":
+      let copy = try Kernel.duplicate(number, of: handle)
+      defer { try? copy.close() }
+      if try Kernel.bytesWaiting(in: copy) > 0 {
+        ownWarnings.append("descriptor \(number): the inotify events that nobody has read are lost")
+      }
+      return .inotify(try Descriptor.InotifyWatch.all(process: process, number: number, refuse))
     case "anon_inode:[eventpoll]": return .epoll(try epollEntries(number: number))
     default: break
     }
@@ -93,7 +105,13 @@ struct DescriptorCollection {
       guard ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"].contains(link) else {
         throw refuse("devices other than null, zero, full, random and urandom cannot be brought back")
       }
-    case .fifo: throw refuse("FIFOs are not brought back yet")
+    case .fifo:
+      guard link.hasPrefix("/tmp/") else { throw refuse("a FIFO outside /tmp cannot be brought back") }
+      guard
+        case .pipe(_, _, let waiting, let capacity) = try pipe(
+          inode: status.inode, number: number, writes: flags & 3 == 1, handle: handle)
+      else { break }
+      return .fifo(path: link, pipe: status.inode, waiting: waiting, capacity: capacity)
     default: throw refuse("this kind of file cannot be brought back")
     }
     return .file(path: link, offset: information.number("pos") ?? 0)
@@ -133,6 +151,14 @@ struct DescriptorCollection {
     return .pipe(pipe: inode, writes: writes, waiting: waiting, capacity: UInt32(capacity))
   }
 
+  private func hasWaiting(_ descriptor: Descriptor) -> Bool {
+    guard let handle = try? Kernel.openProcess(process) else { return false }
+    defer { try? handle.close() }
+    guard let end = try? Kernel.duplicate(Int32(descriptor.number), of: handle) else { return false }
+    defer { try? end.close() }
+    return (try? Kernel.bytesWaiting(in: end)) ?? 0 > 0
+  }
+
   private func epollEntries(number: Int32) throws -> [Descriptor.EpollEntry] {
     // "tfd:        5 events:       19 data:                5  pos:0 ino:... sdev:..." (fs/eventpoll.c)
     try ProcessFiles.text("/proc/\(process)/fdinfo/\(number)").split(separator: "\n").compactMap { line in
@@ -160,6 +186,15 @@ struct DescriptorCollection {
           throw CheckpointError.refused(
             "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed"
           )
+        }
+      case .fifo(let path, let pipe, _, _):
+        let isReadable = descriptors.contains { other in
+          if case .fifo(_, pipe, _, _) = other.kind { return other.statusFlags & 3 != 1 }
+          return false
+        }
+        if !isReadable, hasWaiting(descriptor) {
+          throw CheckpointError.refused(
+            "descriptor \(descriptor.number) of process \(process) is \(path): nobody can read what waits in it")
         }
       case .socketPair(let socket, let peer, _, _, _):
         if peer == 0 || peer == socket || socketsInside.contains(peer) { continue }

@@ -66,7 +66,8 @@ struct MemoryCollection: ~Copyable {
     var mapping = Mapping(
       start: area.start, end: area.end, protection: protection, flags: flags(of: area, shared: shared),
       backing: backing, extents: [], guards: [])
-    if shared { return mapping }
+    // Droppable pages may be gone at any time, and come back as zeros.
+    if shared || mapping.flags.contains(.droppable) { return mapping }
     // A private file's page is in the image once it was written; an anonymous page unless it is all zeros.
     let dropsZeros = backing == .anonymous
     for region in try pages.regions(from: area.start, to: area.end) {

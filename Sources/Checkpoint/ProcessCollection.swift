@@ -4,7 +4,8 @@ import SnapshotFormat
 extension ProcessState {
   /// Reads what belongs to the process as a whole. Refuses what cannot be brought back.
   init(
-    _ process: borrowing FrozenProcess, mappings: [Mapping], library: VirtualLibrary, descriptors: [Descriptor]
+    _ process: borrowing FrozenProcess, mappings: [Mapping], library: VirtualLibrary, descriptors: [Descriptor],
+    initProcessID: Int32
   ) throws {
     let processID = process.processID
     let main = process.threads[0]
@@ -21,8 +22,10 @@ extension ProcessState {
 
     // Registers are read before any thread is borrowed: a borrowed one has them back only when it is let go of.
     var threads: [ThreadState] = []
+    let commonCPUs = try ProcessFields(path: "/proc/\(initProcessID)/status")["Cpus_allowed"]
     for thread in process.threads {
-      threads.append(try ThreadState(thread.traced, innerID: thread.innerID, of: process))
+      threads.append(
+        try ThreadState(thread.traced, innerID: thread.innerID, of: process, commonCPUs: commonCPUs))
     }
     let pending = try PendingSignal.all(
       of: main.traced, shared: true, set: status.number("ShdPnd", radix: 16) ?? 0)
@@ -51,6 +54,13 @@ extension ProcessState {
     let dumpable = try borrowed.call(157, 3) == 1  // PR_GET_DUMPABLE
     let posixTimers = try PosixTimer.all(of: process, through: borrowed)
 
+    let futureLock = (status.number("VmLck") ?? 0) > 0 ? try Self.futureLock(of: process, through: borrowed) : 0
+    let workingDirectory = try ProcessFiles.link("/proc/\(processID)/cwd")
+    if workingDirectory.hasSuffix(" (deleted)") {
+      throw CheckpointError.refused(
+        "the current directory of process \(processID), \(workingDirectory), cannot be brought back")
+    }
+
     let session = status.numbers("NSsid").last ?? 0
     let limits = try Kernel.resourceLimits(ofProcess: processID).map {
       ResourceLimit(resource: $0.resource, current: $0.current, maximum: $0.maximum)
@@ -65,7 +75,7 @@ extension ProcessState {
       auxiliaryVector: try ProcessFiles.bytes("/proc/\(processID)/auxv"),
       vdso: library,
       mappings: mappings,
-      workingDirectory: try ProcessFiles.link("/proc/\(processID)/cwd"),
+      workingDirectory: workingDirectory,
       umask: UInt32(status.number("Umask", radix: 8) ?? 0o22),
       signalActions: actions,
       membarrierRegistrations: registrations > 0 ? UInt64(registrations) : 0,
@@ -77,6 +87,24 @@ extension ProcessState {
       threads: threads)
     self.timers = posixTimers
     pendingSignals = pending
+    self.futureLock = futureLock
+  }
+
+  /// What `mlockall(2)` was told about mappings to come: the kernel shows it in the flags of a new one only. Called
+  /// for processes that have locked memory.
+  private static func futureLock(
+    of process: borrowing FrozenProcess, through borrowed: borrowing BorrowedThread
+  ) throws -> UInt32 {
+    // mmap of one page without access, MAP_PRIVATE | MAP_ANONYMOUS; EAGAIN: the limit leaves no room to lock it.
+    let address = try borrowed.call(9, 0, SnapshotManifest.pageSize, 0, 0x22, .max, 0)
+    if address == -11 { return 2 }
+    guard address > 0 else { return 0 }
+    let start = UInt64(address)
+    // It may have become part of a neighbour.
+    let area = try MemoryArea.all(of: process.processID).first { $0.start <= start && start < $0.end }
+    _ = try borrowed.call(11, start, SnapshotManifest.pageSize)
+    guard let area, area.flags.contains("lo") else { return 0 }
+    return area.flags.contains("lf") ? 6 : 2  // MCL_FUTURE 2, MCL_ONFAULT 4
   }
 }
 

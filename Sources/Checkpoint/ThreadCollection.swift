@@ -3,7 +3,7 @@ import SnapshotFormat
 
 extension ThreadState {
   /// Reads a stopped thread.
-  init(_ thread: TracedThread, innerID: UInt32, of process: borrowing FrozenProcess) throws {
+  init(_ thread: TracedThread, innerID: UInt32, of process: borrowing FrozenProcess, commonCPUs: String?) throws {
     let borrowed = try BorrowedThread(thread, in: process)
     let sequence = try thread.restartableSequence()
     // prctl(PR_GET_TID_ADDRESS) and sigaltstack write to the scratch area.
@@ -26,6 +26,8 @@ extension ThreadState {
       alternateStack: [stack[0], stack[1] & 0xffff_ffff, stack[2]],
       name: Array(name.prefix(15)))
     let status = try ProcessFields(path: "/proc/\(process.processID)/task/\(thread.threadID)/status")
+    scheduling = try Scheduling(
+      process: process.processID, thread: thread.threadID, innerID: innerID, status: status, common: commonCPUs)
     pendingSignals = try PendingSignal.all(of: thread, shared: false, set: status.number("SigPnd", radix: 16) ?? 0)
   }
 }

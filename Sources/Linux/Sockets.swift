@@ -16,17 +16,15 @@ public struct UnixSocket: Sendable {
   ///
   /// The calling thread visits that namespace and comes back.
   public static func all(of process: Int32) throws(SystemCallError) -> [UInt64: UnixSocket] {
-    let home = try ProcessFiles.open("/proc/thread-self/ns/net")
-    defer { try? home.close() }
-    let there = try ProcessFiles.open("/proc/\(process)/ns/net")
-    defer { try? there.close() }
-    let network: UInt = 0x4000_0000  // CLONE_NEWNET
-    _ = try checked(thaw_syscall(308, UInt(there.rawValue), network, 0, 0, 0, 0), "setns", "network of \(process)")
-    defer { _ = thaw_syscall(308, UInt(home.rawValue), network, 0, 0, 0, 0) }
+    try Namespace.network.visit(of: process) { () throws(SystemCallError) in try all() }
+  }
+
+  /// All unix sockets in the calling thread's network namespace.
+  private static func all() throws(SystemCallError) -> [UInt64: UnixSocket] {
     let capacity = 4096
     let found = UnsafeMutablePointer<thaw_unix_socket>.allocate(capacity: capacity)
     defer { found.deallocate() }
-    let count = try checked(thaw_unix_sockets(found, capacity), "sock_diag", "unix sockets of \(process)")
+    let count = try checked(thaw_unix_sockets(found, capacity), "sock_diag", "unix sockets")
     var sockets: [UInt64: UnixSocket] = [:]
     for socket in UnsafeBufferPointer(start: found, count: count) {
       sockets[socket.inode] = UnixSocket(

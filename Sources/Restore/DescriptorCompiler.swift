@@ -19,6 +19,7 @@ struct DescriptorCompiler {
   private var parkedSockets: [UInt64: UInt64] = [:]
   private(set) var parking: ParkingPlace
   private var pairSlots: (Int, Int)?
+  private var fifos: Set<UInt64> = []
   private var made: Set<UInt32> = []
 
   init(process: ProcessState, objects: SharedObjectCompiler, base: UInt64, parking: ParkingPlace) {
@@ -88,8 +89,14 @@ struct DescriptorCompiler {
         if let backlog = socket.backlog {
           asProgram { $0.emit(SystemCallNumber.listen, [.value(number), .value(UInt64(backlog))]) }
         }
-      case .inotify, .fifo:
-        throw RestoreError(code: .failed, message: "descriptor \(number) is of a kind that is not brought back yet")
+      case .inotify:
+        emit(SystemCallNumber.inotify_init1, [0], into: temporary)
+        move(temporary, to: number, onExec)
+        setStatus(descriptor)
+      case .fifo(let path, let pipe, _, _):
+        if fifos.insert(pipe).inserted { makeFIFO(pipe, path, through: temporary, &builder) }
+        // Both ends are open once, so that none waits for the other.
+        open(path, descriptor, 0, through: temporary, &builder)
       case .closedConnection:
         try makeClosedConnection(into: temporary, &builder)
         move(temporary, to: number, onExec)
@@ -150,6 +157,29 @@ struct DescriptorCompiler {
         emit(SystemCallNumber.fcntl, [.value(pair.1), 1031, .value(UInt64(capacity))], check: RESTORE_MAY_FAIL)
       }
       write(waiting, to: pair.1, &builder)
+      return
+    }
+  }
+
+  /// Opens a FIFO for both directions, parked, and fills it.
+  private mutating func makeFIFO(
+    _ fifo: UInt64, _ path: String, through temporary: Int, _ builder: inout ProgramBuilder
+  ) {
+    let number = parking.next()
+    emit(
+      SystemCallNumber.openat,
+      [.value(Flag.currentDirectory), .value(builder.place(path)), .value(2 | Flag.nonBlocking | Flag.closeOnExec), 0],
+      into: temporary)
+    duplicate(.slot(temporary), to: number, Flag.closeOnExec)
+    emit(SystemCallNumber.close, [.slot(temporary)])
+    for descriptor in descriptors {
+      guard case .fifo(_, fifo, let waiting, let capacity) = descriptor.kind, descriptor.statusFlags & 3 != 1 else {
+        continue
+      }
+      if capacity != 65536 {
+        emit(SystemCallNumber.fcntl, [.value(number), 1031, .value(UInt64(capacity))], check: RESTORE_MAY_FAIL)
+      }
+      write(waiting, to: number, &builder)
       return
     }
   }

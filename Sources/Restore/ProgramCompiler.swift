@@ -90,10 +90,12 @@ struct ProgramCompiler {
       let length = mapping.end - mapping.start
       // Pages that a fork would wipe come back as zeros, which is what makes fork-aware random generators seed
       // themselves anew.
-      let extents = mapping.flags.contains(.wipeOnFork) ? [] : mapping.extents
+      let isDroppable = mapping.flags.contains(.droppable)
+      let extents = mapping.flags.contains(.wipeOnFork) || isDroppable ? [] : mapping.extents
       let protection = UInt64(mapping.protection.rawValue)
       let filling = extents.isEmpty ? protection : protection | 3
-      var flags: UInt64 = Flag.mapFixed | (mapping.flags.contains(.shared) ? Flag.mapShared : Flag.mapPrivate)
+      let kind = isDroppable ? Flag.mapDroppable : mapping.flags.contains(.shared) ? Flag.mapShared : Flag.mapPrivate
+      var flags = Flag.mapFixed | kind
       if mapping.flags.contains(.noReserve) { flags |= Flag.mapNoReserve }
       if mapping.flags.contains(.growsDown) { flags |= Flag.mapGrowsDown }
       var descriptor: Operation.Argument = .value(.max)
@@ -220,17 +222,7 @@ struct ProgramCompiler {
     for bit in 0..<32 where process.membarrierRegistrations & 1 << bit != 0 {
       operations.append(Operation(number: SystemCallNumber.membarrier, arguments: [.value(1 << bit), 0, 0]))
     }
-    // A clone would lose these mappings' content or the mappings themselves: they are marked only now.
-    // MADV_DONTFORK 10, WIPEONFORK 18.
-    for mapping in process.mappings {
-      for (flag, advice) in [(Mapping.Flags.dontFork, UInt64(10)), (.wipeOnFork, 18)]
-      where mapping.flags.contains(flag) {
-        operations.append(
-          Operation(
-            number: SystemCallNumber.madvise,
-            arguments: [.value(mapping.start), .value(mapping.end - mapping.start), .value(advice)]))
-      }
-    }
+    operations += FinishingCompiler(process: process, parked: parking.taken).compile(&builder)
     return operations
   }
 
@@ -279,6 +271,7 @@ struct ProgramCompiler {
             .value(sequence.address), .value(UInt64(sequence.size)), 0, .value(UInt64(sequence.signature)),
           ]))
     }
+    operations += thread.scheduling.operations(&builder)
     let credentials = process.credentials
     let groups = builder.place(
       credentials.groups.flatMap { group in (0..<4).map { UInt8(truncatingIfNeeded: group >> (8 * $0)) } }, alignment: 4
@@ -405,6 +398,7 @@ enum Flag {
   static let currentDirectory = UInt64(bitPattern: -100)
   static let mapShared: UInt64 = 1
   static let mapPrivate: UInt64 = 2
+  static let mapDroppable: UInt64 = 8
   static let mapFixed: UInt64 = 0x10
   static let mapAnonymous: UInt64 = 0x20
   static let mapGrowsDown: UInt64 = 0x100

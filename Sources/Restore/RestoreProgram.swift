@@ -74,6 +74,7 @@ enum SystemCallNumber {
   static let socketpair: UInt16 = 53
   static let setsockopt: UInt16 = 54
   static let fcntl: UInt16 = 72
+  static let flock: UInt16 = 73
   static let ftruncate: UInt16 = 77
   static let chdir: UInt16 = 80
   static let unlink: UInt16 = 87
@@ -89,10 +90,15 @@ enum SystemCallNumber {
   static let rt_sigqueueinfo: UInt16 = 129
   static let prctl: UInt16 = 157
   static let set_tid_address: UInt16 = 218
+  static let setpriority: UInt16 = 141
+  static let sched_setscheduler: UInt16 = 144
+  static let mlockall: UInt16 = 151
+  static let sched_setaffinity: UInt16 = 203
   static let timer_create: UInt16 = 222
   static let timer_settime: UInt16 = 223
   static let timer_delete: UInt16 = 226
   static let epoll_ctl: UInt16 = 233
+  static let inotify_add_watch: UInt16 = 254
   static let openat: UInt16 = 257
   static let set_robust_list: UInt16 = 273
   static let timerfd_create: UInt16 = 283
@@ -102,13 +108,17 @@ enum SystemCallNumber {
   static let epoll_create1: UInt16 = 291
   static let dup3: UInt16 = 292
   static let pipe2: UInt16 = 293
+  static let inotify_init1: UInt16 = 294
   static let preadv: UInt16 = 295
   static let rt_tgsigqueueinfo: UInt16 = 297
   static let prlimit64: UInt16 = 302
   static let seccomp: UInt16 = 317
   static let memfd_create: UInt16 = 319
   static let membarrier: UInt16 = 324
+  static let mlock2: UInt16 = 325
   static let rseq: UInt16 = 334
+  static let close_range: UInt16 = 436
+  static let mseal: UInt16 = 462
 }
 
 /// Lays a program out: data at known addresses, operations in phases.

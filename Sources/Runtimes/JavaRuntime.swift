@@ -120,7 +120,9 @@ struct JavaRuntime: RuntimeDefinition {
     guard hasClient else {
       // Finds the function's classes itself. -D: where org.crac looks for who runs its resources.
       return [
-        "-Dorg.crac.Core.Compat=thaw.crac", "-cp", "/var/runtime/\(JavaRuntime.archive)", "thaw.runtime.Bootstrap",
+        // Opened for thaw.runtime.Randomness, which reseeds the JDK's generators after a restore.
+        "--add-opens=java.base/java.lang=ALL-UNNAMED", "--add-opens=java.base/java.util=ALL-UNNAMED",
+        "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED", "-Dorg.crac.Core.Compat=thaw.crac", "-cp", "/var/runtime/\(JavaRuntime.archive)", "thaw.runtime.Bootstrap",
       ]
     }
     return [

@@ -52,11 +52,12 @@ extension Descriptor: BinaryCodable {
     case .inotify(let watches):
       writer.put(11 as UInt8)
       writer.put(watches)
-    case .fifo(let path, let pipe, let waiting):
+    case .fifo(let path, let pipe, let waiting, let capacity):
       writer.put(12 as UInt8)
       writer.put(path)
       writer.put(pipe)
       writer.put(waiting)
+      writer.put(capacity)
     }
   }
   init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
@@ -89,7 +90,9 @@ extension Descriptor: BinaryCodable {
     case 9: kind = .object(index: try reader.get(), offset: try reader.get())
     case 10: kind = .socket(try SocketState(from: &reader))
     case 11: kind = .inotify(try reader.array())
-    case 12: kind = .fifo(path: try reader.string(), pipe: try reader.get(), waiting: try reader.data())
+    case 12:
+      kind = .fifo(
+        path: try reader.string(), pipe: try reader.get(), waiting: try reader.data(), capacity: try reader.get())
     case let other: throw SnapshotFormatError("unknown kind \(other) of descriptor \(number)")
     }
   }

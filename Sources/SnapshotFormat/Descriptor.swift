@@ -31,7 +31,7 @@ public struct Descriptor: Sendable, Equatable {
     case inotify([InotifyWatch])
     /// A named pipe (mkfifo(3)) at `path`; `pipe` is the same for all openings of one, and one of them carries the
     /// bytes that wait in it.
-    case fifo(path: String, pipe: UInt64, waiting: [UInt8])
+    case fifo(path: String, pipe: UInt64, waiting: [UInt8], capacity: UInt32)
   }
 
   /// A watch of an inotify instance.
@@ -42,8 +42,6 @@ public struct Descriptor: Sendable, Equatable {
     public var path: String
     /// The events, IN_ bits of linux/inotify.h.
     public var mask: UInt32
-    /// The largest number: watches are made one by one up to it.
-    public static let largestNumber: UInt32 = 4096
 
     /// A watch.
     public init(number: UInt32, path: String, mask: UInt32) {

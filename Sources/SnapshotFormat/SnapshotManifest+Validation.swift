@@ -153,7 +153,7 @@ extension ProcessState {
       case .inotify(let watches):
         var last: UInt32 = 0
         for watch in watches {
-          guard watch.number > last, watch.number <= Descriptor.InotifyWatch.largestNumber else {
+          guard watch.number > last, watch.number <= UInt32(Int32.max) else {
             try fail("watch \(watch.number) of descriptor \(descriptor.number) is out of order or out of bounds")
           }
           last = watch.number

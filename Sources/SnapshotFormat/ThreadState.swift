@@ -85,13 +85,14 @@ public struct Registers: Sendable, Equatable {
   /// in another process, so the
   /// call begins again with its full relative timeout. epoll_wait (232), epoll_pwait (281) and epoll_pwait2 (441)
   /// show -EINTR
-  /// when ptrace interrupts them: they are called again as well. A restart_syscall (219) has lost its call: it
+  /// when ptrace interrupts them, as do rt_sigtimedwait (128) and, on a socket with a timeout (SO_RCVTIMEO), accept
+  /// (43), recvfrom (45), recvmsg (47) and accept4 (288): they are called again as well. A restart_syscall (219) has lost its call: it
   /// answers -EINTR.
   public var restartingInterruptedCall: Registers {
     guard Int64(bitPattern: self[.origRax]) >= 0 else { return self }
     var result = self
     let outcome = Int64(bitPattern: self[.rax])
-    let interruptedWait = outcome == -4 && [232, 281, 441].contains(self[.origRax])
+    let interruptedWait = outcome == -4 && [43, 45, 47, 128, 232, 281, 288, 441].contains(self[.origRax])
     if [-512, -513, -514, -516].contains(outcome) || interruptedWait {
       if self[.origRax] == 219 {
         result[.rax] = UInt64(bitPattern: -4)

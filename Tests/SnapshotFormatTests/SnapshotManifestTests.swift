@@ -83,7 +83,7 @@ func sample() -> SnapshotManifest {
           kind: .inotify([Descriptor.InotifyWatch(number: 1, path: "/tmp", mask: 2)])),
         Descriptor(
           number: 14, description: 14, statusFlags: 2, closeOnExec: false,
-          kind: .fifo(path: "/tmp/fifo", pipe: 5, waiting: [1])),
+          kind: .fifo(path: "/tmp/fifo", pipe: 5, waiting: [1], capacity: 4096)),
       ], threads: [thread, second]),
     clocks: ClockReadings(monotonic: 12_345_678_901, boottime: 22_345_678_901), imageBytes: 0x10000,
     imageDigest: [UInt8](repeating: 2, count: 32), warnings: ["a connection comes back closed"])
@@ -201,7 +201,7 @@ func sample() -> SnapshotManifest {
     }
     rejects(kind(11, .object(index: 5, offset: 0)))
     rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 0, path: "/tmp", mask: 2)])))
-    rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 1 << 30, path: "/tmp", mask: 2)])))
+    rejects(kind(13, .inotify([Descriptor.InotifyWatch(number: 1 << 31, path: "/tmp", mask: 2)])))
     let long = [UInt8](repeating: 1, count: 129)
     for (local, remote) in [(long, []), ([], long)] {
       rejects(
@@ -238,7 +238,7 @@ func sample() -> SnapshotManifest {
       return (restarted[.rax], restarted[.rip])
     }
     for code in [Int64(-512), -513, -514, -516] { #expect(after(45, code) == (45, 0x1000)) }
-    for wait in [UInt64(232), 281, 441] { #expect(after(wait, -4) == (wait, 0x1000)) }
+    for wait in [UInt64(43), 45, 47, 128, 232, 281, 288, 441] { #expect(after(wait, -4) == (wait, 0x1000)) }
     #expect(after(0, -4) == (UInt64(bitPattern: -4), 0x1002), "a read that a signal interrupted stays interrupted")
     #expect(after(219, -516) == (UInt64(bitPattern: -4), 0x1002))
     #expect(after(45, 17) == (17, 0x1002))

@@ -76,6 +76,7 @@ public final class Bootstrap {
     System.gc();
     System.gc();
     client.restoreNext();
+    Randomness.reseed();
     try {
       Core.getGlobalContext().afterRestore(null);
     } catch (Exception error) {
