@@ -57,3 +57,21 @@ def fresh_daemon(runtimes):
 @pytest.fixture(scope="module")
 def client(daemon):
     return daemon.client()
+
+
+@pytest.fixture(scope="session")
+def java_code():
+    """Function classes at the top, Lambda's interfaces and org.crac in lib/, as build tools pack them."""
+    import package
+
+    sources = pathlib.Path(__file__).parent / "java"
+    functions = sorted((sources / "functions").glob("*.java"))
+    libraries = [path for path in sorted(sources.rglob("*.java")) if path.parent.name != "functions"]
+    with tempfile.TemporaryDirectory() as directory:
+        root = pathlib.Path(directory)
+        (root / "api").mkdir()
+        (root / "tree" / "lib").mkdir(parents=True)
+        package.compile_java(libraries, root / "api")
+        package.compile_java(functions, root / "tree", classpath=root / "api")
+        package.archive(root / "api", root / "tree" / "lib" / "aws-lambda-java-core.jar")
+        return package.archive(root / "tree", root / "code.zip").read_bytes()

@@ -16,28 +16,13 @@ import package
 from daemon import deploy, example, invoke, published, refused, report, wait
 
 SOURCES = pathlib.Path(__file__).parent / "java"
-FUNCTIONS = sorted((SOURCES / "functions").glob("*.java"))
-LIBRARIES = [path for path in sorted(SOURCES.rglob("*.java")) if path.parent.name != "functions"]
 RUNTIMES = ["java17", "java25"]
 pytestmark = pytest.mark.parametrize("runtime", RUNTIMES)
 
 
-@pytest.fixture(scope="module")
-def code():
-    """Function classes at the top, Lambda's interfaces and org.crac in lib/, as build tools pack them."""
-    with tempfile.TemporaryDirectory() as directory:
-        root = pathlib.Path(directory)
-        (root / "api").mkdir()
-        (root / "tree" / "lib").mkdir(parents=True)
-        package.compile_java(LIBRARIES, root / "api")
-        package.compile_java(FUNCTIONS, root / "tree", classpath=root / "api")
-        package.archive(root / "api", root / "tree" / "lib" / "aws-lambda-java-core.jar")
-        return package.archive(root / "tree", root / "code.zip").read_bytes()
-
-
-def test_bean_handler_cold_and_restored(daemon, client, code, runtime):
+def test_bean_handler_cold_and_restored(daemon, client, java_code, runtime):
     name = f"orders-{runtime}"
-    version = published(client, name, code, runtime=runtime, handler="functions.Orders")
+    version = published(client, name, java_code, runtime=runtime, handler="functions.Orders")
     order = {
         "items": [{"name": "lamp", "price": 12.5, "count": 2}, {"name": "desk", "price": 100}], "kind": "EXPRESS",
         "id": "6f1c0f2e-8f4e-4b0e-9d55-0d5c3c1f9f10", "points": {"a": 1, "b": 2}, "unknown": [1, {"x": None}]}
@@ -58,10 +43,10 @@ def test_bean_handler_cold_and_restored(daemon, client, code, runtime):
         assert invoke(client, name, {}, Qualifier=qualifier)[0]["invocation"] == 2, "the environment is used again"
 
 
-def test_stream_and_plain_handlers(client, code, runtime):
+def test_stream_and_plain_handlers(client, java_code, runtime):
     def call(handler, event):
         name = f"{handler.replace('.', '-').replace('::', '-')}-{runtime}"
-        version = published(client, name, code, runtime=runtime, handler=handler)
+        version = published(client, name, java_code, runtime=runtime, handler=handler)
         reply, response = invoke(client, name, event, Qualifier=version)
         assert "FunctionError" not in response, reply
         return reply, response["ResponseMetadata"]
@@ -77,9 +62,9 @@ def test_stream_and_plain_handlers(client, code, runtime):
     assert reply == event
 
 
-def test_hooks(client, code, runtime):
+def test_hooks(client, java_code, runtime):
     name = f"hooks-{runtime}"
-    version = published(client, name, code, runtime=runtime, handler="functions.Hooks")
+    version = published(client, name, java_code, runtime=runtime, handler="functions.Hooks")
     with ThreadPoolExecutor(3) as pool:
         replies = list(pool.map(lambda _: invoke(client, name, Qualifier=version)[0], range(3)))
     for reply in replies:
@@ -90,15 +75,15 @@ def test_hooks(client, code, runtime):
     assert cold["events"] == ["init"] and cold["shared"] not in {reply["shared"] for reply in replies}
 
 
-def test_hooks_that_fail(client, code, runtime):
+def test_hooks_that_fail(client, java_code, runtime):
     def options(mode):
         return dict(runtime=runtime, handler="functions.Hooks", Environment={"Variables": {"FAIL": mode}})
 
-    configuration = refused(client, f"before-{runtime}", code, **options("before"))
+    configuration = refused(client, f"before-{runtime}", java_code, **options("before"))
     assert "no snapshot today" in configuration["StateReason"]
     assert configuration["StateReasonCode"].startswith("FunctionError")
     for mode, status, kind in [("after", 400, "SnapStartException"), ("slow", 408, "SnapStartTimeoutException")]:
-        version = published(client, f"{mode}-{runtime}", code, **options(mode))
+        version = published(client, f"{mode}-{runtime}", java_code, **options(mode))
         with pytest.raises(ClientError) as error:
             invoke(client, f"{mode}-{runtime}", Qualifier=version)
         assert error.value.response["Error"]["Code"] == kind
@@ -107,9 +92,9 @@ def test_hooks_that_fail(client, code, runtime):
             assert "cannot wake up" in str(error.value)
 
 
-def test_exception(client, code, runtime):
+def test_exception(client, java_code, runtime):
     name = f"fails-{runtime}"
-    version = published(client, name, code, runtime=runtime, handler="functions.Plain::fail")
+    version = published(client, name, java_code, runtime=runtime, handler="functions.Plain::fail")
     for _ in range(2):
         reply, response = invoke(client, name, {}, Qualifier=version)
         assert response["FunctionError"] == "Unhandled"
@@ -121,15 +106,15 @@ def test_exception(client, code, runtime):
     assert "MismatchException" in reply["errorType"] and "an array" in reply["errorMessage"]
 
 
-def test_timeout_exit_and_memory(client, code, runtime):
-    version = published(client, f"sleeps-{runtime}", code, runtime=runtime, handler="functions.Plain::slow", Timeout=1)
+def test_timeout_exit_and_memory(client, java_code, runtime):
+    version = published(client, f"sleeps-{runtime}", java_code, runtime=runtime, handler="functions.Plain::slow", Timeout=1)
     reply, _ = invoke(client, f"sleeps-{runtime}", {}, Qualifier=version)
     assert reply["errorType"] == "Sandbox.Timedout" and "timed out after 1.00 seconds" in reply["errorMessage"]
-    version = published(client, f"exits-{runtime}", code, runtime=runtime, handler="functions.Plain::exit")
+    version = published(client, f"exits-{runtime}", java_code, runtime=runtime, handler="functions.Plain::exit")
     reply, _ = invoke(client, f"exits-{runtime}", {}, Qualifier=version)
     assert reply["errorType"] == "Runtime.ExitError" and "exit status 7" in reply["errorMessage"]
     # The heap is bounded by MemorySize, not by the host's memory.
-    version = published(client, f"exhausts-{runtime}", code, runtime=runtime, handler="functions.Plain::exhaust")
+    version = published(client, f"exhausts-{runtime}", java_code, runtime=runtime, handler="functions.Plain::exhaust")
     reply, _ = invoke(client, f"exhausts-{runtime}", {}, Qualifier=version)
     assert reply["errorType"] == "java.lang.OutOfMemoryError", reply
 
@@ -142,18 +127,18 @@ def test_timeout_exit_and_memory(client, code, runtime):
         ("functions.BrokenInit", "java.lang.IllegalStateException", "the table is not there"),
         ("a::b::c", "java.lang.IllegalArgumentException", "Invalid handler"),
     ])
-def test_handlers_that_cannot_be_used(client, code, runtime, handler, kind, text):
+def test_handlers_that_cannot_be_used(client, java_code, runtime, handler, kind, text):
     name = f"bad-{kind.split('.')[-1]}-{runtime}"
-    deploy(client, name, code, publish=False, runtime=runtime, handler=handler)
+    deploy(client, name, java_code, publish=False, runtime=runtime, handler=handler)
     reply, response = invoke(client, name)
     assert reply["errorType"] == kind and text in reply["errorMessage"] and response["FunctionError"] == "Unhandled"
     configuration = wait(client, name, client.publish_version(FunctionName=name)["Version"])
     assert configuration["State"] == "Failed" and text in configuration["StateReason"]
 
 
-def test_threads_timers_memory_and_files(client, code, runtime):
+def test_threads_timers_memory_and_files(client, java_code, runtime):
     name = f"threads-{runtime}"
-    version = published(client, name, code, runtime=runtime, handler="functions.ThreadsAndFiles")
+    version = published(client, name, java_code, runtime=runtime, handler="functions.ThreadsAndFiles")
     with ThreadPoolExecutor(4) as pool:
         replies = list(pool.map(lambda _: invoke(client, name, {}, Qualifier=version)[0], range(8)))
     for reply in replies:
@@ -161,11 +146,11 @@ def test_threads_timers_memory_and_files(client, code, runtime):
             "pool": 42, "ticking": True, "direct": 4711, "file": "kept", "zipped": True, "collected": True}
 
 
-def test_java_tool_options_win(client, code, runtime):
+def test_java_tool_options_win(client, java_code, runtime):
     options = "-XX:+UseParallelGC -Xmx64m -XX:TieredStopAtLevel=4"
     name = f"options-{runtime}"
     version = published(
-        client, name, code, runtime=runtime, handler="functions.Plain::add",
+        client, name, java_code, runtime=runtime, handler="functions.Plain::add",
         Environment={"Variables": {"JAVA_TOOL_OPTIONS": options}})
     assert invoke(client, name, [1], Qualifier=version)[0] == 1
 
@@ -180,7 +165,7 @@ def test_archive_with_a_runtime_interface_client(client, runtime):
         package.archive(root / "classes", root / "tree" / "lib" / "everything.jar")
         code = package.archive(root / "tree", root / "code.zip").read_bytes()
     name = f"client-{runtime}"
-    version = published(client, name, code, runtime=runtime, handler="example.Own")
+    version = published(client, name, java_code, runtime=runtime, handler="example.Own")
     for expected in [1, 2]:
         reply, response = invoke(client, name, {"n": expected}, Qualifier=version)
         assert reply == {
@@ -189,9 +174,9 @@ def test_archive_with_a_runtime_interface_client(client, runtime):
         assert (report(response["Log"], "Restore Duration") is not None) == (expected == 1)
 
 
-def test_many_restores_at_once(client, code, runtime):
+def test_many_restores_at_once(client, java_code, runtime):
     name = f"many-{runtime}"
-    version = published(client, name, code, runtime=runtime, handler="functions.Plain::add")
+    version = published(client, name, java_code, runtime=runtime, handler="functions.Plain::add")
     with ThreadPoolExecutor(20) as pool:
         replies = list(pool.map(lambda n: invoke(client, name, [n, n], Qualifier=version)[0], range(60)))
     assert replies == [2 * n for n in range(60)]

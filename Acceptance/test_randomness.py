@@ -61,3 +61,9 @@ def test_no_value_of_numpy_comes_twice(fresh_daemon):
     with zipfile.ZipFile(archive, "a") as target:
         target.writestr("draw.py", NUMPY)
     draw(client, "numpy", deploy(client, "numpy", archive.getvalue(), handler="draw.handler", MemorySize=1769, Timeout=60))
+
+
+@pytest.mark.parametrize("runtime", ["java17", "java25"])
+def test_no_value_of_the_jdk_comes_twice(fresh_daemon, java_code, runtime):
+    client = fresh_daemon.client()
+    draw(client, "numbers", deploy(client, "numbers", java_code, runtime=runtime, handler="functions.Numbers"))

@@ -3,6 +3,7 @@ package thaw.runtime;
 import java.lang.reflect.Field;
 import java.security.SecureRandom;
 import java.util.Random;
+import java.util.SplittableRandom;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicLong;
 
@@ -32,6 +33,8 @@ final class Randomness {
       new SecureRandom().setSeed(fresh(32));
       // new Random() counts from here.
       ((AtomicLong) field(Random.class, "seedUniquifier").get(null)).set(seeds.getLong());
+      // new SplittableRandom() as well.
+      ((AtomicLong) field(SplittableRandom.class, "defaultGen").get(null)).set(seeds.getLong());
       // Math.random().
       Class<?> holder = Class.forName("java.lang.Math$RandomNumberGeneratorHolder");
       ((Random) field(holder, "randomNumberGenerator").get(null)).setSeed(seeds.getLong());
