@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 import package
 from daemon import deploy, example, invoke, published, refused, report, wait
+from test_randomness import draw
 
 SOURCES = pathlib.Path(__file__).parent / "dotnet"
 RUNTIME = "dotnet8"
@@ -174,3 +175,8 @@ def test_example(client):
         assert len(distances) == 3 and distances == sorted(distances) and 0 < distances[0] < 50
         assert report(response["Log"], duration) > 0
         assert invoke(client, "net-api", {"rawPath": "/x"}, Qualifier=qualifier)[0]["StatusCode"] == 404
+
+
+def test_no_value_comes_twice(fresh_daemon, code):
+    client = fresh_daemon.client()
+    draw(client, "net-numbers", deploy(client, "net-numbers", code, **options("Functions::Functions.Numbers::Handle")))

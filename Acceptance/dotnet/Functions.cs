@@ -53,6 +53,36 @@ namespace Functions {
     }
   }
 
+  /// <summary>Draws from every generator, all of which are in use when the snapshot is taken.</summary>
+  public sealed class Numbers {
+    static readonly string Id = Guid.NewGuid().ToString();
+    // Mono's class library, against which this is compiled, does not have it.
+    static readonly Random Shared = (Random)typeof(Random).GetProperty("Shared").GetValue(null);
+    readonly RandomNumberGenerator secure = RandomNumberGenerator.Create();
+
+    public Numbers() {
+      Draw();
+    }
+
+    Dictionary<string, object> Draw() {
+      var bytes = new byte[16];
+      secure.GetBytes(bytes);
+      var others = new byte[16];
+      RandomNumberGenerator.Create().GetBytes(others);
+      return new Dictionary<string, object> {
+        { "Random.Shared", Shared.NextDouble() },
+        { "Random", new Random().NextDouble() },
+        { "RandomNumberGenerator", Convert.ToBase64String(bytes) },
+        { "a new RandomNumberGenerator", Convert.ToBase64String(others) },
+        { "Guid", Guid.NewGuid().ToString() },
+      };
+    }
+
+    public Dictionary<string, object> Handle(Dictionary<string, object> input) {
+      return new Dictionary<string, object> { { "id", Id }, { "fresh", Draw() } };
+    }
+  }
+
   /// <summary>A serializer of the function's own: text in capitals.</summary>
   public sealed class Capitals : ILambdaSerializer {
     public T Deserialize<T>(Stream requestStream) {

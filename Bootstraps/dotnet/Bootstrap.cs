@@ -65,8 +65,10 @@ namespace Thaw.Dotnet {
         return false;
       }
       Prime(handler);
+      Randomness.Prepare();
       Shrink();
       client.RestoreNext();
+      Randomness.Reseed();
       try {
         afterRestore();
       } catch (Exception error) {
