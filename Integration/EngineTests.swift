@@ -101,7 +101,7 @@ struct EngineTests {
   @Test(arguments: [
     ("child", "is a child of the runtime"),
     ("inotify", "no path leads to"), ("pidfd", "[pidfd]"), ("hugetlb", "hugetlb"), ("directory", "current directory"),
-    ("fifo", "nobody can read"),
+    ("fifo", "nobody can read"), ("lostfifo", "not a regular file"), ("filter", "socket filter"),
     ("secret", "secretmem"), ("sysv", "System V shared memory"), ("semaphore", "System V semaphore"),
     ("linked", "has another name"), ("shmdir", "/dev/shm/directory"),
     ("unsent", "carries descriptors"), ("sender", "who sent"), ("named", "nobody knows who sent"),
@@ -128,7 +128,9 @@ struct EngineTests {
   /// memory. The differences that there
   /// may be: inode numbers of pipes and sockets, and the rseq areas, in which the kernel notes on which CPU a
   /// thread runs.
-  @Test(arguments: ["threads", "signals", "descriptors", "timers", "pending", "shared", "sockets", "files", "held"])
+  @Test(arguments: [
+    "threads", "signals", "descriptors", "timers", "pending", "shared", "sockets", "files", "held", "many",
+  ])
   func cloneEqualsOriginal(_ name: String) async throws {
     let bench = try await EngineBench()
     do {

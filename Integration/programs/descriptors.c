@@ -36,10 +36,27 @@ int main(void) {
   int connection = socket(AF_INET, SOCK_STREAM, 0);
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9001), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   CHECK(connect(connection, (struct sockaddr *)&address, sizeof address) == 0);
-  struct rlimit limit = {200, 400};
+  // More than there are slots in a restore program.
+  static int many[100][2], pairs[100][2], closed[20];
+  char closed_buffer[1];
+  for (int i = 0; i < 100; i++) CHECK(pipe(many[i]) == 0 && write(many[i][1], &i, sizeof i) == sizeof i && socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[i]) == 0);
+  for (int i = 0; i < 20; i++) {
+    closed[i] = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(connect(closed[i], (struct sockaddr *)&address, sizeof address) == 0);
+  }
+  struct rlimit limit = {600, 700};
   CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0 || errno == EPERM);
   getrlimit(RLIMIT_NOFILE, &limit);
   wait_for_snapshot();
+  for (int i = 0, number; i < 100; i++) {
+    CHECK(read(many[i][0], &number, sizeof number) == sizeof number && number == i);
+    CHECK(write(pairs[i][0], &i, sizeof i) == sizeof i && read(pairs[i][1], &number, sizeof number) == sizeof number && number == i);
+    close(many[i][0]);
+    close(many[i][1]);
+    close(pairs[i][0]);
+    close(pairs[i][1]);
+  }
+  for (int i = 0; i < 20; i++) CHECK(read(closed[i], closed_buffer, 1) == 0 && close(closed[i]) == 0);
   char buffer[64];
   CHECK(read(full[0], buffer, 64) == 11 && memcmp(buffer, "in the pipe", 11) == 0);
   CHECK(read(half[0], buffer, 64) == -1 && errno == EAGAIN);
@@ -75,7 +92,7 @@ int main(void) {
   struct rlimit now;
   CHECK(getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_cur == limit.rlim_cur && now.rlim_max == limit.rlim_max);
   // Nothing besides what was there: the restorer has cleaned up.
-  for (int number = 334; number < 2000; number++) CHECK(fcntl(number, F_GETFD) == -1);
+  for (int number = 334; number < 2000; number++) CHECK(number == harness_socket || fcntl(number, F_GETFD) == -1);
   CHECK(pipe(numbers) == 0 && numbers[0] < 40);
   succeeded();
 }

@@ -81,7 +81,27 @@ int main(void) {
   int both = open("/tmp/both", O_RDWR);
   CHECK(write(both, "to myself", 9) == 9 && fcntl(both, F_SETPIPE_SZ, 8192) == 8192);
 
+  // Inode numbers, with gaps, made in another order than the names have; hard links; a file that was put into an older directory.
+  CHECK(close(open("/tmp/z first", O_CREAT | O_WRONLY, 0600)) == 0);
+  for (int i = 0; i < 50; i++) CHECK(close(open("/tmp/short-lived", O_CREAT | O_WRONLY, 0600)) == 0 && unlink("/tmp/short-lived") == 0);
+  CHECK(mkdir("/tmp/young", 0710) == 0 && rename("/tmp/z first", "/tmp/young/z") == 0 && symlink("z", "/tmp/young/link") == 0);
+  CHECK(close(open("/tmp/a last", O_CREAT | O_WRONLY, 0604)) == 0 && link("/tmp/a last", "/tmp/young/other name") == 0);
+  static const char *const paths[] = {"/tmp", "/tmp/young", "/tmp/young/z", "/tmp/young/link", "/tmp/a last", "/tmp/young/other name", "/tmp/watched",
+                                      "/tmp/watched/inner", "/tmp/watched/file", "/tmp/whole", "/tmp/fifo"};
+  enum { PATHS = sizeof paths / sizeof *paths };
+  struct stat before[PATHS];
+  for (int i = 0; i < PATHS; i++) CHECK(lstat(paths[i], &before[i]) == 0);
+
   wait_for_snapshot();
+
+  for (int i = 0; i < PATHS; i++) {
+    struct stat now;
+    CHECK(lstat(paths[i], &now) == 0);
+    if (now.st_ino != before[i].st_ino || now.st_mode != before[i].st_mode || now.st_nlink != before[i].st_nlink || now.st_uid != before[i].st_uid ||
+        (i > 0 && i < PATHS - 1 && now.st_mtim.tv_nsec != before[i].st_mtim.tv_nsec))
+      failed("%s: inode %lu instead of %lu, mode %o instead of %o, %lu names instead of %lu", paths[i], now.st_ino, before[i].st_ino, now.st_mode,
+             before[i].st_mode, now.st_nlink, before[i].st_nlink);
+  }
 
   // Making the clone was seen by nobody.
   CHECK(next_event(watcher) == NULL && errno == EAGAIN && fcntl(watcher, F_GETFD) == FD_CLOEXEC);

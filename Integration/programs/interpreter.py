@@ -79,6 +79,10 @@ def set_up():
     state["cursor"] = database.execute("select word from words order by rowid")
     assert state["cursor"].fetchone() == ("word 0",)
     state["database"] = database
+    state["plain"] = sqlite3.connect("/tmp/plain.sqlite")
+    state["plain"].execute("create table words (word text)")
+    state["plain"].commit()
+
     state["anonymous"] = mmap.mmap(-1, 1 << 20)
     state["anonymous"][1000:1006] = b"shared"
     state["file"] = tempfile.TemporaryFile()
@@ -126,6 +130,9 @@ def check():
     other.execute("insert into words values ('after')")
     assert other.execute("pragma integrity_check").fetchone() == ("ok",)
     assert state["database"].execute("select count(*) from words").fetchone() == (2002,)
+
+    state["plain"].execute("insert into words values ('with a rollback journal')")
+    state["plain"].commit()
 
     assert state["anonymous"][1000:1006] == b"shared" and state["anonymous"][:6] == bytes(6)
     state["mapped"][:3] = b"abc"

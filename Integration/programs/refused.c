@@ -1,5 +1,6 @@
 // Holds one thing, named by the argument, that is not brought back (yet): the snapshot must be refused by name.
 #include "harness.h"
+#include <linux/filter.h>
 #include <sys/inotify.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -36,6 +37,14 @@ int main(int count, char **arguments) {
       int reader = open("/tmp/fifo", O_RDONLY | O_NONBLOCK);
       if (write(kept, "x", 1) < 0 || close(reader) < 0) kept = -1;
     }
+  } else if (!strcmp(what, "lostfifo")) {
+    kept = mkfifo("/tmp/lost", 0600) == 0 ? open("/tmp/lost", O_RDWR) : -1;
+    if (unlink("/tmp/lost") < 0) kept = -1;
+  } else if (!strcmp(what, "filter")) {
+    struct sock_filter all = {0x06, 0, 0, 0xffff};  // BPF_RET | BPF_K
+    struct sock_fprog program = {1, &all};
+    kept = socket(AF_INET, SOCK_DGRAM, 0);
+    if (setsockopt(kept, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) kept = -1;
   } else if (!strcmp(what, "secret")) {
     kept = (int)syscall(SYS_memfd_secret, 0);
     if (kept >= 0 && (ftruncate(kept, 4096) < 0 || mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, kept, 0) == MAP_FAILED)) kept = -1;

@@ -34,6 +34,9 @@ struct mount_request {
 };
 int build_root(const struct jailer_sandbox *sandbox, const char *seed, const struct mount_request *mounts, struct failure *failure);
 
+// seed.c: copies what is in `source` into the fresh tmpfs `target`, both open directories.
+int seed_copy(int source, int target, struct failure *failure);
+
 // cgroups.c
 struct cgroup {
   char paths[JAILER_MAXIMUM_CGROUPS][256];

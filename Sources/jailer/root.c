@@ -3,11 +3,9 @@
 // The new mount calls (open_tree, mount_setattr, move_mount; kernel 5.12) need no path of the host inside the new tree, and one call each.
 #include "jailer.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <sys/mount.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -112,61 +110,6 @@ static int mount_proc(struct failure *failure) {
   return 0;
 }
 
-static int copy_file(int from, int to) {
-  for (;;) {
-    ssize_t count = sendfile(to, from, NULL, 1 << 24);
-    if (count <= 0) return (int)count;
-  }
-}
-
-// Copies what is in `source` to `target`, both open directories, with modes, owners and times. Links are never followed.
-static int copy_tree(int source, int target, int depth, struct failure *failure) {
-  DIR *directory = fdopendir(dup(source));
-  if (!directory || depth > 64) {
-    if (directory) closedir(directory);
-    return fail(failure, "opendir of the seed of /tmp");
-  }
-  int result = 0;
-  for (struct dirent *entry; result == 0 && (entry = readdir(directory));) {
-    const char *name = entry->d_name;
-    struct stat status;
-    if (!strcmp(name, ".") || !strcmp(name, "..")) continue;
-    if (fstatat(source, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
-      result = fail(failure, "stat %s", name);
-      break;
-    }
-    if (S_ISLNK(status.st_mode)) {
-      char link[4096];
-      ssize_t length = readlinkat(source, name, link, sizeof link - 1);
-      if (length >= 0) link[length] = 0;
-      if (length < 0 || symlinkat(link, target, name) < 0) result = fail(failure, "symlink %s", name);
-    } else if (S_ISDIR(status.st_mode) || S_ISREG(status.st_mode)) {
-      int is_directory = S_ISDIR(status.st_mode);
-      int from = openat(source, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | (is_directory ? O_DIRECTORY : 0));
-      if (is_directory && mkdirat(target, name, 0700) < 0) result = fail(failure, "mkdir %s", name);
-      int to = openat(target, name, is_directory ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
-      if (from < 0 || to < 0) result = fail(failure, "open %s", name);
-      else if (is_directory) result = copy_tree(from, to, depth + 1, failure);
-      else if (copy_file(from, to) < 0) result = fail(failure, "copy %s", name);
-      if (result == 0 && (fchown(to, status.st_uid, status.st_gid) < 0 || fchmod(to, status.st_mode & 07777) < 0))
-        result = fail(failure, "chown %s", name);
-      if (from >= 0) close(from);
-      if (to >= 0) close(to);
-    }
-    if (S_ISFIFO(status.st_mode) && (mkfifoat(target, name, 0600) < 0 || fchownat(target, name, status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
-                                     fchmodat(target, name, status.st_mode & 07777, 0) < 0))
-      result = fail(failure, "mkfifo %s", name);
-    struct timespec times[2] = {status.st_atim, status.st_mtim};
-    if (result == 0) {
-      if (S_ISLNK(status.st_mode) && fchownat(target, name, status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
-        result = fail(failure, "chown %s", name);
-      utimensat(target, name, times, AT_SYMLINK_NOFOLLOW);
-    }
-  }
-  closedir(directory);
-  return result;
-}
-
 int build_root(const struct jailer_sandbox *sandbox, const char *seed, const struct mount_request *mounts, struct failure *failure) {
   int seed_directory = -1;
   if (*seed) {
@@ -210,7 +153,7 @@ int build_root(const struct jailer_sandbox *sandbox, const char *seed, const str
   if (mount("tmp", "tmp", "tmpfs", MS_NOSUID | MS_NODEV, text) < 0) return fail(failure, "mount tmp");
   if (seed_directory >= 0) {
     int target = open("tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int result = target < 0 ? fail(failure, "open tmp") : copy_tree(seed_directory, target, 0, failure);
+    int result = target < 0 ? fail(failure, "open tmp") : seed_copy(seed_directory, target, failure);
     close(seed_directory);
     if (target >= 0) close(target);
     if (result < 0) return -1;

@@ -252,6 +252,12 @@ pid_t template_start(const struct jailer_sandbox *request, const struct request_
       close_range((unsigned)count - 1, ~0u, CLOSE_RANGE_CLOEXEC);
       setsid();
       reset_signals();
+      // A clone has descriptors above its program's own while it is made; the program's limit is set when it is whole.
+      struct rlimit files;
+      if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+      }
       char *arguments[] = {"thaw-template", NULL}, *environment[] = {NULL};
       syscall(SYS_execveat, executable, "", arguments, environment, AT_EMPTY_PATH);
       fail(failure, "execve of the restorer");
