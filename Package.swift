@@ -80,7 +80,7 @@ let package = Package(
       ]),
 
     // Tests: one per module, no root needed.
-    .testTarget(name: "SnapshotFormatTests", dependencies: ["SnapshotFormat"]),
+    .testTarget(name: "SnapshotFormatTests", dependencies: ["Restore", "SnapshotFormat"]),
     // Real processes, snapshotted and restored; needs root, and thaw-jailer and thaw-restorer beside the tests.
     .testTarget(
       name: "EngineTests",

@@ -122,7 +122,8 @@ struct JavaRuntime: RuntimeDefinition {
       return [
         // Opened for thaw.runtime.Randomness, which reseeds the JDK's generators after a restore.
         "--add-opens=java.base/java.lang=ALL-UNNAMED", "--add-opens=java.base/java.util=ALL-UNNAMED",
-        "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED", "-Dorg.crac.Core.Compat=thaw.crac", "-cp", "/var/runtime/\(JavaRuntime.archive)", "thaw.runtime.Bootstrap",
+        "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED", "-Dorg.crac.Core.Compat=thaw.crac", "-cp",
+        "/var/runtime/\(JavaRuntime.archive)", "thaw.runtime.Bootstrap",
       ]
     }
     return [
