@@ -63,7 +63,8 @@ extension Fleet {
 
   func reasonCode(_ type: String) -> String {
     switch type {
-    case "Runtime.BeforeSnapshotError": "FunctionError"
+    // The second is what AWS's client for Java says.
+    case "Runtime.BeforeSnapshotError", "Runtime.BeforeCheckpointError": "FunctionError"
     case "Runtime.InvalidEntrypoint": "FunctionError.InvalidEntryPoint"
     default: "FunctionError.RuntimeInitError"
     }

@@ -6,7 +6,7 @@ import java.util.Map;
  * A small JSON API behind an HTTP API (API Gateway's payload format 2.0): `example.Api::handle`. It needs no library of Lambda's; with one it could
  * implement RequestHandler as well.
  */
-public class Api {
+public final class Api {
   /** What of the request is looked at. */
   public static class Request {
     private String rawPath = "/";

@@ -203,18 +203,18 @@ final class Json {
   /** Appends a string with its quotes. */
   static void quote(String value, StringBuilder out) {
     out.append('"');
+    int plain = 0;
     for (int i = 0; i < value.length(); i++) {
       char letter = value.charAt(i);
+      // Runs of letters that need nothing are copied as a whole.
+      if (letter >= ' ' && letter != '"' && letter != '\\' && (!Character.isSurrogate(letter) || paired(value, i))) continue;
+      out.append(value, plain, i);
+      plain = i + 1;
       int simple = "\"\\\b\f\n\r\t".indexOf(letter);
-      if (simple >= 0) {
-        out.append('\\').append("\"\\bfnrt".charAt(simple));
-      } else if (letter < ' ' || Character.isSurrogate(letter) && !paired(value, i)) {
-        out.append(String.format("\\u%04x", (int) letter));
-      } else {
-        out.append(letter);
-      }
+      if (simple >= 0) out.append('\\').append("\"\\bfnrt".charAt(simple));
+      else out.append(String.format("\\u%04x", (int) letter));
     }
-    out.append('"');
+    out.append(value, plain, value.length()).append('"');
   }
 
   /** A half of a pair cannot be written as UTF-8. */
