@@ -2,15 +2,19 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import pytest
 from botocore.exceptions import ClientError
 
-from daemon import Daemon, deploy, invoke
+from daemon import Daemon, deploy, invoke, published
+from daemon import example as daemon_example
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOAK = int(os.environ.get("THAW_SOAK", "1000"))
@@ -131,3 +135,95 @@ def test_restore_invoke_retire(fresh_daemon):
     # An allocator may keep some; a leak of a sandbox's worth each time would be tens of megabytes.
     assert after["daemon memory"] <= before["daemon memory"] * 1.25 + 8192, (before, after)
     assert after["jailer memory"] <= before["jailer memory"] + 1024, (before, after)
+
+
+CHAOS = int(os.environ.get("THAW_CHAOS", "400"))
+# How likely a process that is there is killed, twenty times a second.
+KILLED = 0.15
+
+
+def restored_processes(daemon):
+    """Processes in sandboxes that are no pid 1: inside they have pid 2."""
+    found = []
+    for pid in daemon.children():
+        try:
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            continue
+        inner = status.split("NSpid:")[1].splitlines()[0].split()
+        if len(inner) == 2 and inner[1] == "2":
+            found.append(pid)
+    return found
+
+
+def test_mixed_versions_while_functions_are_killed(fresh_daemon, java_code):
+    """Restores of four kinds of functions, two at a time, while processes are killed at random: no wrong answer, and nothing grows.
+
+    THAW_CHAOS sets how many restores (400)."""
+    client = fresh_daemon.client()
+    random = Random(1)
+    second = CODE.replace('"n": N', '"n": N, "second": True')
+    functions = {
+        "one": (deploy(client, "one", CODE, MemorySize=1769), lambda x, reply: reply["n"] == 1 and reply["x"] == x),
+        "two": (deploy(client, "two", second, MemorySize=1769, runtime="python3.13"),
+                lambda x, reply: reply["n"] == 1 and reply["x"] == x and reply["second"]),
+        "letters": (published(client, "letters", daemon_example("custom-bootstrap"), runtime="provided.al2023", handler="count"),
+                    lambda x, reply: reply["invocation"] == 1 and reply["letters"] == 5),
+        "java": (published(client, "java", java_code, runtime="java17", handler="functions.Numbers", MemorySize=1769),
+                 lambda x, reply: len(reply["fresh"]) == 8),
+    }
+    names = list(functions)
+    counts = {"right": 0, "killed": 0}
+
+    def call(number):
+        name = names[number % len(names)]
+        version, is_right = functions[name]
+        event = {"text": f"a{number}"} if name == "letters" else {"x": number}
+        # Only what was killed may fail, and it says so.
+        try:
+            reply, response = invoke(client, name, event, Qualifier=version)
+        except ClientError as error:
+            assert error.response["Error"]["Code"] == "SnapStartException" and "killed" in str(error)
+            counts["killed"] += 1
+            return
+        if "FunctionError" in response:
+            assert reply["errorType"] == "Runtime.ExitError" and "killed" in reply["errorMessage"], reply
+            counts["killed"] += 1
+        else:
+            assert is_right(number, reply), (name, number, reply)
+            counts["right"] += 1
+
+    def some_are_killed():
+        while not over.is_set():
+            time.sleep(0.05)
+            for pid in restored_processes(fresh_daemon):
+                if random.random() < KILLED:
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+
+    def burst(count):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(call, range(count)))
+
+    burst(80)
+    time.sleep(1)
+    before = resources(fresh_daemon)
+    over = threading.Event()
+    killer = threading.Thread(target=some_are_killed)
+    killer.start()
+    try:
+        burst(CHAOS)
+    finally:
+        over.set()
+        killer.join()
+    burst(len(names) * 4)  # armed environments are there again
+    time.sleep(2)
+    after = resources(fresh_daemon)
+    print(counts, before, after)
+    assert counts["right"] > CHAOS / 2
+    for name in ["daemon descriptors", "jailer descriptors", "mounts", "cgroups", "zombies", "processes"]:
+        # Armed environments come and go: two for each version.
+        assert after[name] <= before[name] + 40, (name, before, after)
+    assert after["daemon memory"] <= before["daemon memory"] * 1.5 + 8192, (before, after)
