@@ -81,6 +81,7 @@ let package = Package(
 
     // Tests: one per module, no root needed.
     .testTarget(name: "SnapshotFormatTests", dependencies: ["SnapshotFormat"]),
+    .testTarget(name: "RestoreTests", dependencies: ["CRestoreProgram", "Restore", "SnapshotFormat"]),
     // Real processes, snapshotted and restored; needs root, and thaw-jailer and thaw-restorer beside the tests.
     .testTarget(
       name: "EngineTests",
