@@ -81,7 +81,6 @@ let package = Package(
 
     // Tests: one per module, no root needed.
     .testTarget(name: "SnapshotFormatTests", dependencies: ["SnapshotFormat"]),
-    .testTarget(name: "RestoreTests", dependencies: ["CRestoreProgram", "Restore", "SnapshotFormat"]),
     // Real processes, snapshotted and restored; needs root, and thaw-jailer and thaw-restorer beside the tests.
     .testTarget(
       name: "EngineTests",
@@ -101,6 +100,7 @@ let package = Package(
     .testTarget(name: "RuntimeAPITests", dependencies: ["RuntimeAPI", .nioCore, .nioPosix]),
     .testTarget(name: "RuntimesTests", dependencies: ["Runtimes", .system, .log]),
     .testTarget(name: "MeteringTests", dependencies: ["Metering", .system]),
+    .testTarget(name: "RestoreTests", dependencies: ["CRestoreProgram", "Restore", "SnapshotFormat"]),
   ],
   swiftLanguageModes: [.v6]
 )
