@@ -101,6 +101,7 @@ let package = Package(
     .testTarget(name: "RuntimeAPITests", dependencies: ["RuntimeAPI", .nioCore, .nioPosix]),
     .testTarget(name: "RuntimesTests", dependencies: ["Runtimes", .system, .log]),
     .testTarget(name: "MeteringTests", dependencies: ["Metering", .system]),
+    .testTarget(name: "RestoreTests", dependencies: ["CRestoreProgram", "Restore", "SnapshotFormat"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -102,6 +102,14 @@ int main(void) {
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, half) == 0 && write(half[0], "last", 4) == 4 && shutdown(half[0], SHUT_WR) == 0);
   CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, left) == 0 && write(left[1], "left", 4) == 4);
   close(left[1]);
+  int over[2];
+  CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, over) == 0 && write(over[1], "the end", 7) == 7);
+  close(over[1]);
+  struct sockaddr_in6 mapped = {.sin6_family = AF_INET6, .sin6_port = htons(9001), .sin6_addr.s6_addr = {[10] = 0xff, 0xff, 127, 0, 0, 1}};
+  int lost = socket(AF_INET6, SOCK_STREAM, 0);
+  set(lost, IPPROTO_IPV6, IPV6_TCLASS, 16);
+  set(lost, IPPROTO_TCP, TCP_NODELAY, 1);
+  CHECK(connect(lost, (struct sockaddr *)&mapped, sizeof mapped) == 0);
   int big[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, big) == 0);
   set(big[0], SOL_SOCKET, SO_SNDBUF, 190000);
@@ -181,6 +189,8 @@ int main(void) {
   CHECK(write(half[0], "x", 1) == -1 && errno == EPIPE && read(half[1], buffer, 64) == 4 && read(half[1], buffer, 64) == 0);
   CHECK(write(half[1], "open", 4) == 4 && read(half[0], buffer, 64) == 4);
   CHECK(read(left[0], buffer, 64) == 4 && memcmp(buffer, "left", 4) == 0);
+  CHECK(read(over[0], buffer, 64) == 7 && read(over[0], buffer, 64) == 0);
+  CHECK(read(lost, buffer, 64) == 0 && option(lost, IPPROTO_TCP, TCP_NODELAY) == 1);
   int received = 0;
   for (ssize_t count; received < sent && (count = read(big[1], block, sizeof block)) > 0;) {
     for (int i = 0; i < count; i++, received++) CHECK(block[i] == (char)(received / 1000 & 0xff));

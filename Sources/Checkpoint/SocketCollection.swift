@@ -99,7 +99,7 @@ struct SocketCollection {
     let isConnected = Kernel.address(of: socket, peer: true) != nil
     // Two ends of one connection; or what is left when the other end was closed.
     if !isListening, isMutual || isConnected && (own.peer == 0 || type != 2) {
-      guard let messages = try Kernel.messages(in: socket) else {
+      guard let messages = try Kernel.messages(in: socket, ends: own.shutdown & 1 != 0) else {
         throw refuse("a message that waits in it is empty or carries descriptors")
       }
       if !messages.isEmpty, Kernel.socketNumber(socket, 16) == 1 {  // SO_PASSCRED

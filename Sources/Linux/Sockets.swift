@@ -97,8 +97,10 @@ extension Kernel {
 
   /// The messages that wait in a unix socket, which stay there (SO_PEEK_OFF); pieces of them for a stream.
   ///
+  /// - Parameter ends: whether nothing comes after them, because the other end was closed or shut down: reading then
+  ///   answers what an empty message does.
   /// - Returns: nil if one of them is empty or carries descriptors.
-  public static func messages(in socket: FileDescriptor) throws(SystemCallError) -> [[UInt8]]? {
+  public static func messages(in socket: FileDescriptor, ends: Bool) throws(SystemCallError) -> [[UInt8]]? {
     let peekOffset: UInt32 = 42  // SO_PEEK_OFF of asm-generic/socket.h
     try set(socket, level: 1, name: peekOffset, to: 0)
     defer { try? set(socket, level: 1, name: peekOffset, to: -1) }
@@ -112,8 +114,7 @@ extension Kernel {
       }
       if result == -11 { return messages }  // EAGAIN
       let length = try checked(result, "recvmsg MSG_PEEK")
-      // At the end of a stream there is nothing; an empty message looks the same.
-      if length == 0 { return socketNumber(socket, 3) == 1 ? messages : nil }
+      if length == 0 { return ends ? messages : nil }
       guard carries == 0, length <= capacity else { return nil }
       messages.append(Array(buffer[..<length]))
     }

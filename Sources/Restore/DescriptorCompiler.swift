@@ -101,7 +101,8 @@ struct DescriptorCompiler {
         try makeClosedConnection(into: temporary, &builder)
         move(temporary, to: number, onExec)
         setStatus(descriptor)
-        operations += sockets.set(descriptor.socketOptions, of: number, &builder)
+        // It is an IPv4 connection whatever it was: some of an IPv6 socket's options do not fit it.
+        operations += sockets.set(descriptor.socketOptions, of: number, &builder, check: RESTORE_MAY_FAIL)
       }
     }
     for descriptor in descriptors where descriptor.description == descriptor.number {

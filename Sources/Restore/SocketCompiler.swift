@@ -14,7 +14,10 @@ struct SocketCompiler {
   }
 
   /// Sets options of descriptor `number`.
-  func set(_ options: [SocketOption], of number: UInt64, _ builder: inout ProgramBuilder) -> [Operation] {
+  func set(
+    _ options: [SocketOption], of number: UInt64, _ builder: inout ProgramBuilder,
+    check: restore_check = RESTORE_MUST_SUCCEED
+  ) -> [Operation] {
     options.map { option in
       var option = option
       if option.level == 1, let forced = Self.forced[option.name] {
@@ -24,7 +27,7 @@ struct SocketCompiler {
         option.value = (0..<4).map { UInt8(truncatingIfNeeded: size >> (8 * $0)) }
       }
       return Operation(
-        number: SystemCallNumber.setsockopt,
+        number: SystemCallNumber.setsockopt, check: check.rawValue,
         arguments: [
           .value(number), .value(UInt64(option.level)), .value(UInt64(option.name)),
           .value(builder.place(option.value)), .value(UInt64(option.value.count)),
