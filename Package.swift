@@ -79,13 +79,24 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
+    // Where programs are frozen and restored: for the engine's tests and its benchmark. The engine alone, nothing of Lambda.
+    .target(
+      name: "EngineHarness",
+      dependencies: ["Checkpoint", "Linux", "Restore", "Sandbox", "SnapshotFormat", .system, .log],
+      path: "Integration/harness"),
+    .executableTarget(
+      name: "engine-measurement",
+      dependencies: ["Checkpoint", "EngineHarness", "Restore", "Sandbox", "SnapshotFormat", .system],
+      path: "Benchmarks/engine"),
+
     // Tests: one per module, no root needed.
     .testTarget(name: "SnapshotFormatTests", dependencies: ["Restore", "SnapshotFormat"]),
     // Real processes, snapshotted and restored; needs root, and thaw-jailer and thaw-restorer beside the tests.
     .testTarget(
       name: "EngineTests",
-      dependencies: ["Checkpoint", "Linux", "Restore", "Sandbox", "SnapshotFormat", .system, .log],
-      path: "Integration", exclude: ["programs"]),
+      dependencies: [
+        "Checkpoint", "EngineHarness", "Linux", "Restore", "Sandbox", "SnapshotFormat", .system, .log,
+      ], path: "Integration", exclude: ["harness", "programs"]),
     // Real sandboxes; needs root and thaw-jailer, but for the tests of the sockets.
     .testTarget(name: "SandboxTests", dependencies: ["Linux", "Sandbox", .system, .log]),
     .testTarget(name: "FleetTests", dependencies: ["Fleet"]),

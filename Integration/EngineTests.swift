@@ -1,4 +1,5 @@
 import Checkpoint
+import EngineHarness
 import Foundation
 import Restore
 import Sandbox
@@ -41,6 +42,47 @@ struct EngineTests {
       for arming in [false, true] {
         #expect(try await bench.check(template, bench.withSeed(snapshot.directory), arming: arming) == "ok")
       }
+      await template.close()
+    } catch {
+      await bench.end()
+      throw error
+    }
+    await bench.end()
+  }
+
+  /// An armed clone that is killed while it waits, or the template's end, is told to whoever lets it go.
+  @Test func aLostArmedCloneIsTold() async throws {
+    let bench = try await EngineBench()
+    do {
+      let program = try await bench.start("signals")
+      let snapshot = try await bench.snapshot(program)
+      await program.end()
+      let template = try await bench.template(snapshot.directory)
+      let specification = bench.withSeed(snapshot.directory)
+      let sandbox = try await bench.jailer.makeSandbox(specification)
+      let armed = try await template.arm(into: sandbox)
+      kill(armed.processID, SIGKILL)
+      _ = await sandbox.waitForExit()
+      await #expect(throws: RestoreError.self) { try await armed.release() }
+      await sandbox.terminate()
+      // Clones that wait hold the template's socket open: its end is seen all the same.
+      let second = try await bench.jailer.makeSandbox(specification)
+      let waiting = try await template.arm(into: second)
+      kill(template.processID, SIGKILL)
+      await bench.jailer.waitForTemplate(processID: template.processID)
+      await #expect(throws: RestoreError.self) {
+        // The end may come in while an order is under way; after it none is taken.
+        while true {
+          let third = try await bench.jailer.makeSandbox(specification)
+          do { _ = try await template.restore(into: third) } catch {
+            await third.terminate()
+            throw error
+          }
+          await third.terminate()
+        }
+      }
+      await #expect(throws: RestoreError.self) { try await waiting.release() }
+      await second.terminate()
       await template.close()
     } catch {
       await bench.end()

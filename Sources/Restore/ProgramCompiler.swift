@@ -330,7 +330,7 @@ struct ProgramCompiler {
   private mutating func frame(_ thread: ThreadState) -> UInt64 {
     let size = thread.vectorState.count
     let area = builder.reserve(size + 4, alignment: 64)
-    for (index, byte) in thread.vectorState.enumerated() { builder.store(byte, at: area + index) }
+    builder.store(thread.vectorState, at: area)
     // struct _fpx_sw_bytes at 464; ptrace leaves the feature mask there.
     let features = thread.vectorState[464..<472].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
     builder.store(UInt32(0x4650_5853), at: area + 464)

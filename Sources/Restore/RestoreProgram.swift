@@ -136,14 +136,14 @@ struct ProgramBuilder {
   /// Room for `count` zero bytes; answers their offset.
   mutating func reserve(_ count: Int, alignment: Int = 8) -> Int {
     let offset = (bytes.count + alignment - 1) / alignment * alignment
-    bytes.append(contentsOf: repeatElement(0, count: offset - bytes.count + count))
+    bytes += [UInt8](repeating: 0, count: offset - bytes.count + count)
     return offset
   }
 
   /// Puts bytes down; answers their address.
   mutating func place(_ data: [UInt8], alignment: Int = 8) -> UInt64 {
     let offset = reserve(data.count, alignment: alignment)
-    bytes.replaceSubrange(offset..<offset + data.count, with: data)
+    store(data, at: offset)
     return address(offset)
   }
 
@@ -160,6 +160,13 @@ struct ProgramBuilder {
   /// Overwrites bytes at an offset.
   mutating func store<Value: BitwiseCopyable>(_ value: Value, at offset: Int) {
     bytes.withUnsafeMutableBytes { $0.storeBytes(of: value, toByteOffset: offset, as: Value.self) }
+  }
+
+  /// Overwrites bytes from an offset on.
+  mutating func store(_ data: [UInt8], at offset: Int) {
+    bytes.withUnsafeMutableBytes { bytes in
+      UnsafeMutableRawBufferPointer(rebasing: bytes[offset..<offset + data.count]).copyBytes(from: data)
+    }
   }
 
   /// Puts a phase down.

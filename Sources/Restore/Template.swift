@@ -180,6 +180,8 @@ public final class Template: Sendable {
   /// Lets an armed clone go, and waits for its word that it is about to run user code.
   func release(_ armed: ArmedProcess) async throws(RestoreError) -> RestoredProcess {
     try await outcome(of: armed.id, in: armed.sandbox, processID: armed.processID) {
+      // It may have ended while it waited, which nobody was told then.
+      finish(armed.id, whenEnded: armed.sandbox)
       // eventfd(2): eight bytes, added to the counter that the clone waits on.
       _ = try armed.descriptor.writeAll(withUnsafeBytes(of: UInt64(1)) { Array($0) })
     }
@@ -216,12 +218,7 @@ public final class Template: Sendable {
       let processID = Int32(truncatingIfNeeded: report.value)
       if let sandbox = state.withLock({ $0.pending[report.id]?.sandbox }) {
         sandbox.adopt(processID: processID)
-        // A clone that is killed on its way (by the out-of-memory killer, say) reports nothing.
-        Task { [weak self] in
-          let exit = await sandbox.waitForExit()
-          self?.finish(
-            report.id, .failure(RestoreError(code: .failed, message: "the clone ended while it was made: \(exit)")))
-        }
+        finish(report.id, whenEnded: sandbox)
       }
       step(report.id) { $0.processID = processID }
     case RESTORE_REPORT_ARMED.rawValue, RESTORE_REPORT_DONE.rawValue:
@@ -244,6 +241,14 @@ public final class Template: Sendable {
 
   private func finish(_ id: UInt32, _ result: Result<RestoredProcess, RestoreError>) {
     state.withLock { $0.pending.removeValue(forKey: id) }?.continuation.resume(returning: result)
+  }
+
+  /// A clone that is killed on its way (by the out-of-memory killer, say) reports nothing: its end is its word.
+  private func finish(_ id: UInt32, whenEnded sandbox: Sandbox) {
+    Task { [weak self] in
+      let exit = await sandbox.waitForExit()
+      self?.finish(id, .failure(RestoreError(code: .failed, message: "the clone ended while it was made: \(exit)")))
+    }
   }
 
   /// The socket is closed: the template is gone.

@@ -126,12 +126,13 @@ public struct WorkingSet: Sendable, Equatable {
 extension Mapping {
   /// Whether a clone's pages of this mapping are its own copies once it writes to them.
   public var canBeCopiedAhead: Bool {
-    protection.contains(.write) && flags.isDisjoint(with: [.shared, .wipeOnFork, .dontFork])
+    if case .object = backing { return false }  // made only when the working set has been copied
+    return protection.contains(.write) && flags.isDisjoint(with: [.shared, .wipeOnFork, .dontFork])
   }
 
   /// Whether its file's pages can be mapped before they are needed.
   public var canBeMappedAhead: Bool {
-    if case .anonymous = backing { return false }
+    guard case .file = backing else { return false }
     return protection.contains(.read) && flags.isDisjoint(with: [.wipeOnFork, .dontFork])
   }
 }

@@ -146,7 +146,7 @@ func sample() -> SnapshotManifest {
       #expect(throws: SnapshotFormatError.self) { try SnapshotManifest(decoding: bytes) }
     }
     rejects { $0.imageBytes = 0x2001 }
-    rejects { $0.process.mappings[1].extents[0].imageOffset = 0x1000 }
+    rejects { $0.process.mappings[1].extents[0].imageOffset = 0xf000 }
     rejects { $0.process.mappings[1].extents[0].length = 0x100_0000 }
     rejects { $0.process.mappings[1].extents[0].start = 0x4f_0000 }
     rejects { $0.process.mappings[0].end = 0x55_0000 }

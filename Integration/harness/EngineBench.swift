@@ -1,32 +1,32 @@
-import Checkpoint
-import Foundation
-import Linux
-import Logging
-import Restore
-import Sandbox
-import SnapshotFormat
-import SystemPackage
+package import Checkpoint
+internal import Foundation
+internal import Linux
+internal import Logging
+package import Restore
+package import Sandbox
+package import SnapshotFormat
+package import SystemPackage
 
 /// A place to freeze and restore self-checking programs: a jailer, a directory for snapshots, compiled programs.
-final class EngineBench: Sendable {
-  let jailer: Jailer
-  let directory: FilePath
-  let programs: FilePath
-  let restorer: FilePath
+package final class EngineBench: Sendable {
+  package let jailer: Jailer
+  package let directory: FilePath
+  package let programs: FilePath
+  package let restorer: FilePath
 
   /// Where `make native` puts thaw-jailer and thaw-restorer: `$THAW_BIN`, or the build directory.
-  static let binaries: FilePath = {
+  package static let binaries: FilePath = {
     let candidates = [ProcessInfo.processInfo.environment["THAW_BIN"], ".build/debug", ".build/release"]
     return FilePath(
       candidates.compactMap { $0 }.first { FileManager.default.fileExists(atPath: "\($0)/thaw-jailer") }
         ?? ".build/release")
   }()
 
-  static var isPossible: Bool {
+  package static var isPossible: Bool {
     getuid() == 0 && FileManager.default.fileExists(atPath: binaries.appending("thaw-jailer").string)
   }
 
-  init() async throws {
+  package init() async throws {
     let name = "thaw-engine-\(UUID().uuidString.prefix(8))"
     directory = FilePath(FileManager.default.temporaryDirectory.path).appending(name)
     programs = directory.appending("programs")
@@ -43,16 +43,17 @@ final class EngineBench: Sendable {
       instance: name, logger: Logger(label: "test"))
   }
 
-  func end() async {
+  package func end() async {
     await jailer.shutdown()
     try? FileManager.default.removeItem(atPath: directory.string)
   }
 
   /// Compiles a program of Integration/programs.
-  func compile(_ name: String) throws -> FilePath {
+  package func compile(_ name: String) throws -> FilePath {
     let target = programs.appending(name)
     if FileManager.default.fileExists(atPath: target.string) { return target }
-    let source = FilePath(#filePath).removingLastComponent().appending("programs").appending("\(name).c")
+    let source = FilePath(#filePath).removingLastComponent().removingLastComponent().appending("programs").appending(
+      "\(name).c")
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/cc")
     process.arguments = ["-O1", "-pthread", "-o", target.string, source.string, "-lrt"]
@@ -63,7 +64,7 @@ final class EngineBench: Sendable {
   }
 
   /// CPython 3.12: of pyenv, where the newest of its versions is taken, or of the system.
-  static let interpreter: FilePath? = {
+  package static let interpreter: FilePath? = {
     let versions = "/root/.pyenv/versions"
     let installed = ((try? FileManager.default.contentsOfDirectory(atPath: versions)) ?? []).filter {
       $0.hasPrefix("3.12.")
@@ -73,24 +74,25 @@ final class EngineBench: Sendable {
   }()
 
   /// Puts a script of Integration/programs where programs are; answers its name.
-  func copy(_ name: String) throws -> String {
-    let source = FilePath(#filePath).removingLastComponent().appending("programs").appending(name)
+  package func copy(_ name: String) throws -> String {
+    let source = FilePath(#filePath).removingLastComponent().removingLastComponent().appending("programs").appending(
+      name)
     try FileManager.default.copyItem(atPath: source.string, toPath: programs.appending(name).string)
     return name
   }
 
-  var specification: SandboxSpecification {
+  package var specification: SandboxSpecification {
     SandboxSpecification(
       mounts: [SandboxSpecification.Mount(source: programs, target: "/var/task")], memoryBytes: 256 << 20)
   }
 
   /// Starts a program in a sandbox, and waits until it says that it is ready for its snapshot.
-  func start(_ name: String, arguments: [String] = []) async throws -> HeldProgram {
+  package func start(_ name: String, arguments: [String] = []) async throws -> HeldProgram {
     _ = try compile(name)
     return try await start(arguments: ["/var/task/\(name)"] + arguments, specification: specification)
   }
 
-  func start(arguments: [String], specification: SandboxSpecification) async throws -> HeldProgram {
+  package func start(arguments: [String], specification: SandboxSpecification) async throws -> HeldProgram {
     let sandbox = try await jailer.makeSandbox(specification)
     let processID = try await sandbox.start(
       arguments: arguments, environment: ["PATH=/usr/bin:/bin", "LANG=C.UTF-8", "OPENBLAS_NUM_THREADS=4"],
@@ -101,7 +103,7 @@ final class EngineBench: Sendable {
   }
 
   /// Takes the program's snapshot into a directory of its own.
-  func snapshot(
+  package func snapshot(
     _ program: HeldProgram, name: String = UUID().uuidString
   ) async throws -> (directory: FilePath, manifest: SnapshotManifest, timings: CheckpointTimings) {
     let target = directory.appending(name)
@@ -116,13 +118,13 @@ final class EngineBench: Sendable {
     return (target, manifest, timings)
   }
 
-  func template(_ snapshot: FilePath, _ base: SandboxSpecification? = nil) async throws -> Template {
+  package func template(_ snapshot: FilePath, _ base: SandboxSpecification? = nil) async throws -> Template {
     try await Template.build(
       directory: snapshot, jailer: jailer, specification: withSeed(snapshot, base), restorer: restorer,
       logger: Logger(label: "test"))
   }
 
-  func withSeed(_ snapshot: FilePath, _ base: SandboxSpecification? = nil) -> SandboxSpecification {
+  package func withSeed(_ snapshot: FilePath, _ base: SandboxSpecification? = nil) -> SandboxSpecification {
     var specification = base ?? specification
     let seed = snapshot.appending("tmp")
     if FileManager.default.fileExists(atPath: seed.string) { specification.temporarySeed = seed }
@@ -130,7 +132,7 @@ final class EngineBench: Sendable {
   }
 
   /// The pages that one clone writes until it has answered.
-  func recordWorkingSet(
+  package func recordWorkingSet(
     _ template: Template, _ specification: SandboxSpecification, _ manifest: SnapshotManifest
   ) async throws -> WorkingSet {
     let sandbox = try await jailer.makeSandbox(specification)
@@ -146,7 +148,9 @@ final class EngineBench: Sendable {
 
   /// Restores one clone, and answers what it says after "go". An armed one is shown to say nothing before it is let
   /// go.
-  func check(_ template: Template, _ specification: SandboxSpecification, arming: Bool = false) async throws -> String {
+  package func check(_ template: Template, _ specification: SandboxSpecification, arming: Bool = false) async throws
+    -> String
+  {
     let sandbox = try await jailer.makeSandbox(specification)
     let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
     let reply: String
@@ -173,36 +177,47 @@ final class EngineBench: Sendable {
   }
 }
 
-struct EngineBenchError: Error, CustomStringConvertible {
-  let description: String
-  init(_ description: String) { self.description = description }
+package struct EngineBenchError: Error, CustomStringConvertible {
+  package let description: String
+  package init(_ description: String) { self.description = description }
 }
 
 /// A program that waits to be frozen.
-struct HeldProgram: Sendable {
-  let sandbox: Sandbox
-  let processID: Int32
-  let connection: FileDescriptor
+package struct HeldProgram: Sendable {
+  package let sandbox: Sandbox
+  package let processID: Int32
+  package let connection: FileDescriptor
   /// Its end's port.
-  let port: UInt16
-  let others: [FileDescriptor]
+  package let port: UInt16
+  package let others: [FileDescriptor]
 
-  func end() async {
+  /// A program in a sandbox with the connection on which it waits.
+  package init(
+    sandbox: Sandbox, processID: Int32, connection: FileDescriptor, port: UInt16, others: [FileDescriptor]
+  ) {
+    self.sandbox = sandbox
+    self.processID = processID
+    self.connection = connection
+    self.port = port
+    self.others = others
+  }
+
+  package func end() async {
     for descriptor in [connection] + others { try? descriptor.close() }
     await sandbox.terminate()
   }
 }
 
 /// Runs something that blocks on a thread of Dispatch's.
-func blocking<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+package func blocking<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
   try await withCheckedThrowingContinuation { continuation in
     DispatchQueue.global().async { continuation.resume(with: Result { try body() }) }
   }
 }
 
 /// The server's side of the harness, on plain blocking sockets.
-enum RuntimeStandIn {
-  static func accept(_ sandbox: Sandbox, port: UInt16) throws -> FileDescriptor {
+package enum RuntimeStandIn {
+  package static func accept(_ sandbox: Sandbox, port: UInt16) throws -> FileDescriptor {
     while true {
       let (connection, peer) = try acceptNext(sandbox)
       if peer == port { return connection }
@@ -223,7 +238,7 @@ enum RuntimeStandIn {
   }
 
   /// The connection that says "ready"; earlier ones are kept open.
-  static func acceptReady(
+  package static func acceptReady(
     _ sandbox: Sandbox, except: UInt16
   ) throws -> (connection: FileDescriptor, port: UInt16, others: [FileDescriptor]) {
     var open: [(FileDescriptor, UInt16)] = []
@@ -242,11 +257,11 @@ enum RuntimeStandIn {
     throw EngineBenchError("it did not get ready: \(output(sandbox))")
   }
 
-  static func send(_ text: String, to connection: FileDescriptor) throws {
+  package static func send(_ text: String, to connection: FileDescriptor) throws {
     _ = try connection.writeAll(Array(text.utf8))
   }
 
-  static func line(_ connection: FileDescriptor) throws -> String {
+  package static func line(_ connection: FileDescriptor) throws -> String {
     var bytes: [UInt8] = []
     while bytes.last != 10 {
       var item = pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)
@@ -262,7 +277,7 @@ enum RuntimeStandIn {
   }
 
   /// What the program printed.
-  static func output(_ sandbox: Sandbox) -> String {
+  package static func output(_ sandbox: Sandbox) -> String {
     var buffer = [UInt8](repeating: 0, count: 4096)
     let count = (try? buffer.withUnsafeMutableBytes { try sandbox.output.read(into: $0) }) ?? 0
     return "its output was '\(String(decoding: buffer[..<count], as: UTF8.self))'"

@@ -1,14 +1,14 @@
 import Checkpoint
+import EngineHarness
 import Foundation
 import Restore
 import Sandbox
 import SnapshotFormat
 import SystemPackage
-import Testing
 
-/// The engine's own speed, without anything of Lambda's: run by `make bench`, which sets THAW_ENGINE_BENCH to a
-/// JSON list of programs.
-@Suite("Engine measurement", .serialized, .enabled(if: ProcessInfo.processInfo.environment["THAW_ENGINE_BENCH"] != nil))
+/// The engine's own speed, without anything of Lambda's: `make bench` runs it with a JSON list of subjects on standard
+/// input, and reads a line of JSON for each.
+@main
 struct EngineMeasurement {
   struct Subject: Codable {
     var name: String
@@ -44,13 +44,17 @@ struct EngineMeasurement {
     var clonePSS: Double
   }
 
-  @Test func orderToReply() async throws {
-    let text = ProcessInfo.processInfo.environment["THAW_ENGINE_BENCH"] ?? "[]"
-    for subject in try JSONDecoder().decode([Subject].self, from: Data(text.utf8)) {
+  static func main() async throws {
+    guard EngineBench.isPossible else {
+      throw EngineBenchError("needs root, and thaw-jailer and thaw-restorer in $THAW_BIN (make native)")
+    }
+    let input = FileHandle.standardInput.readDataToEndOfFile()
+    for subject in try JSONDecoder().decode([Subject].self, from: input) {
       let bench = try await EngineBench()
       do {
-        let figures = try await measure(subject, bench)
-        print("ENGINE \(String(decoding: try JSONEncoder().encode(figures), as: UTF8.self))")
+        let figures = try await EngineMeasurement().measure(subject, bench)
+        print(String(decoding: try JSONEncoder().encode(figures), as: UTF8.self))
+        fflush(nil)
       } catch {
         await bench.end()
         throw error
@@ -79,7 +83,7 @@ struct EngineMeasurement {
     let first = try await start(template, in: seeded, bench) { process in
       template.use(try WorkingSet(usedBy: process.processID, of: snapshot.manifest))
     }
-    try #require(first.timings.wasArmed == false)
+    precondition(!first.timings.wasArmed)
     figures.workingSet = template.workingSet?.bytes ?? 0
     var steps: [String: [Double]] = [:]
     var alive: [(sandbox: Sandbox, connection: FileDescriptor, process: RestoredProcess)] = []
