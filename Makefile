@@ -90,7 +90,7 @@ bench: build venv
 	THAW_BIN=$(abspath $(BIN)) $(VENV)/bin/python Benchmarks/runtimes.py
 
 lint:
-	swift format lint --strict --recursive --parallel Package.swift Sources Tests Integration
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests Integration Benchmarks
 
 clean:
 	rm -rf .build $(VENV)

@@ -116,6 +116,19 @@ class Daemon:
             grown = bool(new)
         return tree - {self.pid}
 
+    def restored_processes(self):
+        """Runtimes in sandboxes, restored or cold: inside they have pid 2, below the sandbox's pid 1."""
+        found = []
+        for pid in self.children():
+            try:
+                status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                continue
+            inner = status.split("NSpid:")[1].splitlines()[0].split()
+            if len(inner) == 2 and inner[1] == "2":
+                found.append(pid)
+        return found
+
     def cgroups(self):
         """Groups of this data directory's jailer."""
         instance = fnv(str(self.data))

@@ -1,7 +1,6 @@
 """Environments that are wholly restored ahead of the request, and wait before the first instruction of user code."""
 
 import os
-import pathlib
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,20 +44,6 @@ def check(reply, x):
     assert reply["sum"] == len(range(0, 2_000_000, 4096)), "a page was not as in the snapshot"
 
 
-def sandboxed(daemon):
-    """Process ids of restored processes: inside they have pid 2."""
-    found = []
-    for pid in daemon.children():
-        try:
-            status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        except OSError:
-            continue
-        inner = status.split("NSpid:")[1].splitlines()[0].split()
-        if len(inner) == 2 and inner[1] == "2":
-            found.append(pid)
-    return found
-
-
 @pytest.fixture
 def version(fresh_daemon):
     return deploy(fresh_daemon.client(), "armed", CODE)
@@ -97,7 +82,7 @@ def test_an_armed_one_that_dies_is_replaced(fresh_daemon, version):
     invoke(client, "armed", {"x": 0}, Qualifier=version)
     wait_for_armed(fresh_daemon, 1)
     for x in range(3):
-        for pid in sandboxed(fresh_daemon):
+        for pid in fresh_daemon.restored_processes():
             os.kill(pid, signal.SIGKILL)
         reply, response = invoke(client, "armed", {"x": x}, Qualifier=version)
         assert "FunctionError" not in response
@@ -110,9 +95,9 @@ def test_deleting_the_function_ends_them(fresh_daemon, version):
     wait_for_armed(fresh_daemon, 1)
     client.delete_function(FunctionName="armed")
     deadline = time.monotonic() + 20
-    while sandboxed(fresh_daemon) and time.monotonic() < deadline:
+    while fresh_daemon.restored_processes() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not sandboxed(fresh_daemon)
+    assert not fresh_daemon.restored_processes()
     assert fresh_daemon.status()["snapshots"] == []
 
 
@@ -146,7 +131,7 @@ def test_they_can_be_turned_off(runtimes):
             check(invoke(daemon.client(), "armed", {"x": x}, Qualifier=version)[0], x)
         time.sleep(0.5)
         assert snapshot(daemon)["armed"] == 0 and snapshot(daemon)["workingSetBytes"] >= 2_000_000
-        assert sandboxed(daemon) == []
+        assert daemon.restored_processes() == []
     finally:
         assert daemon.stop() == 0
         daemon.remove()

@@ -142,20 +142,6 @@ CHAOS = int(os.environ.get("THAW_CHAOS", "400"))
 KILLED = 0.15
 
 
-def restored_processes(daemon):
-    """Processes in sandboxes that are no pid 1: inside they have pid 2."""
-    found = []
-    for pid in daemon.children():
-        try:
-            status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        except OSError:
-            continue
-        inner = status.split("NSpid:")[1].splitlines()[0].split()
-        if len(inner) == 2 and inner[1] == "2":
-            found.append(pid)
-    return found
-
-
 def test_mixed_versions_while_functions_are_killed(fresh_daemon, java_code):
     """Restores of four kinds of functions, two at a time, while processes are killed at random: no wrong answer, and nothing grows.
 
@@ -196,7 +182,7 @@ def test_mixed_versions_while_functions_are_killed(fresh_daemon, java_code):
     def some_are_killed():
         while not over.is_set():
             time.sleep(0.05)
-            for pid in restored_processes(fresh_daemon):
+            for pid in fresh_daemon.restored_processes():
                 if random.random() < KILLED:
                     try:
                         os.kill(pid, signal.SIGKILL)

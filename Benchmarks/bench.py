@@ -46,20 +46,6 @@ def faults(process):
     return int(pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[7])
 
 
-def restored_processes(daemon):
-    """Processes in sandboxes that are no pid 1: their parent is the jailer, and inside they have pid 2."""
-    found = []
-    for pid in daemon.children():
-        try:
-            status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        except OSError:
-            continue
-        inner = status.split("NSpid:")[1].splitlines()[0].split()
-        if len(inner) == 2 and inner[1] == "2":
-            found.append(pid)
-    return found
-
-
 def measure(name, rounds, burst, warm):
     from daemon import Daemon, deploy, invoke
 
@@ -118,13 +104,13 @@ def measure(name, rounds, burst, warm):
         client = keeping.client()
         invoke(client, name, {"x": 0}, Qualifier="1")
         time.sleep(2)
-        known = set(restored_processes(keeping))
+        known = set(keeping.restored_processes())
         with concurrent.futures.ThreadPoolExecutor(burst) as pool:
             begin = time.perf_counter()
             replies = list(pool.map(lambda x: invoke(client, name, {"x": x}, Qualifier="1"), range(burst)))
             elapsed = (time.perf_counter() - begin) * 1000
         restores = [field(response["Log"], "Restore Duration") for _, response in replies]
-        alive = [pid for pid in restored_processes(keeping) if pid not in known]
+        alive = [pid for pid in keeping.restored_processes() if pid not in known]
         memory = [pss(pid) for pid in alive]
         result["burst"] = {
             "n": burst, "restored": sum(value is not None for value in restores), "elapsed": elapsed, "each": elapsed / burst,
