@@ -71,7 +71,7 @@ public final class CodeStore: Sendable {
     }.joined()
     let code = StoredCode(sha256: Data(digest).base64EncodedString(), id: id, size: archive.count)
     let target = directory(of: id)
-    held.withLock { $0[id, default: 0] += 1 }
+    hold(id)
     if (try? FileStatus(path: target.string)) != nil { return code }
     let staging = directory.appending(CodeStore.stagingPrefix + UUID().uuidString)
     let zip = directory.appending(CodeStore.stagingPrefix + UUID().uuidString)
@@ -93,10 +93,16 @@ public final class CodeStore: Sendable {
   }
 
   /// Lets go of code that ``store(_:)`` answered: from now on the catalog alone says whether it is used.
-  public func release(_ code: StoredCode) {
+  public func release(_ code: StoredCode) { release(code.id) }
+
+  /// Keeps code from being collected, as while a function runs it whose version may be deleted meanwhile.
+  public func hold(_ id: String) { held.withLock { $0[id, default: 0] += 1 } }
+
+  /// Lets go of code that was held.
+  public func release(_ id: String) {
     held.withLock { held in
-      let count = held[code.id, default: 0] - 1
-      held[code.id] = count > 0 ? count : nil
+      let count = held[id, default: 0] - 1
+      held[id] = count > 0 ? count : nil
     }
   }
 

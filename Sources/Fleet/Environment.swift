@@ -26,7 +26,11 @@ final class Environment: Sendable {
     var origin: Origin?
     var exit: ProcessExit?
     var limited = false
-    var restore: (ordered: ContinuousClock.Instant, process: RestoredProcess, firstNext: ContinuousClock.Instant)?
+    var restore:
+      (
+        ordered: ContinuousClock.Instant, process: RestoredProcess, firstNext: ContinuousClock.Instant,
+        template: Template
+      )?
     var imageMegabytes = 0
     var idleSince = ContinuousClock.now
     var ended = false
@@ -67,25 +71,30 @@ final class Environment: Sendable {
   func setOrigin(_ origin: Origin) { state.withLock { $0.origin = origin } }
 
   /// Remembers how the environment was restored.
-  func setRestore(ordered: ContinuousClock.Instant, _ process: RestoredProcess, firstNext: ContinuousClock.Instant) {
-    state.withLock { $0.restore = (ordered, process, firstNext) }
+  func setRestore(
+    ordered: ContinuousClock.Instant, _ process: RestoredProcess, firstNext: ContinuousClock.Instant, template: Template
+  ) {
+    state.withLock { $0.restore = (ordered, process, firstNext, template) }
   }
 
   /// The record of the restore, once, when the reply to the first event is there.
-  func takeRestoreRecord(replied: ContinuousClock.Instant) -> FleetStatus.RestoreRecord? {
+  func takeRestoreRecord(
+    replied: ContinuousClock.Instant
+  ) -> (record: FleetStatus.RestoreRecord, template: Template)? {
     let restore = state.withLock { state in
       defer { state.restore = nil }
       return state.restore
     }
-    guard let (ordered, process, firstNext) = restore else { return nil }
+    guard let (ordered, process, firstNext, template) = restore else { return nil }
     func microseconds(_ time: Duration) -> Double { time / .microseconds(1) }
     let timings = process.timings
-    return FleetStatus.RestoreRecord(
+    let record = FleetStatus.RestoreRecord(
       cloned: microseconds(timings.cloned), entered: microseconds(timings.entered),
       mapped: microseconds(timings.mapped),
       instance: microseconds(timings.instance), threads: microseconds(timings.threads),
       done: microseconds(timings.done), firstNext: microseconds(firstNext - ordered),
       reply: microseconds(replied - ordered), processID: process.processID, wasArmed: timings.wasArmed)
+    return (record, template)
   }
 
   /// The most memory used, in MB. A restored environment's own cgroup counts what it wrote; the pages it shares

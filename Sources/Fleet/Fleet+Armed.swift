@@ -9,6 +9,7 @@ struct ArmedEnvironment: Sendable {
   var process: ArmedProcess
   /// What it has copied ahead.
   var bytes: UInt64
+  var since = ContinuousClock.now
 }
 
 /// Armed environments: made in the background after an invocation, taken by the next one that needs a new environment.
@@ -16,7 +17,9 @@ struct ArmedEnvironment: Sendable {
 extension Fleet {
   /// A waiting one whose process lives; it is busy from here on.
   func takeArmed(_ revision: String) -> ArmedEnvironment? {
-    while let ready = armed[revision]?.popLast() {
+    // The oldest first: its monotonic clock has gone on while it waited.
+    while let waiting = armed[revision], let ready = waiting.first {
+      armed[revision] = Array(waiting.dropFirst())
       if ready.environment.exit == nil {
         busy[ObjectIdentifier(ready.environment)] = ready.environment
         return ready
@@ -29,7 +32,7 @@ extension Fleet {
   /// Begins to make what a version lacks, unless that is under way.
   func refillArmed(_ function: FunctionSpecification) {
     let revision = function.revision
-    guard isOpen, arming[revision] == nil, lacksArmed(revision) else { return }
+    guard isOpen, !discarded.contains(revision), arming[revision] == nil, lacksArmed(revision) else { return }
     arming[revision] = Task(priority: .background) {
       while isOpen, lacksArmed(revision), await arm(function) {}
       arming[revision] = nil
@@ -54,8 +57,10 @@ extension Fleet {
     }
     do {
       let process = try await template.arm(into: environment.sandbox)
-      // Meanwhile the version may have been discarded, or the daemon have begun to go down.
-      guard isOpen, await currentTemplate(revision) === template, lacksArmed(revision) else {
+      // Meanwhile the version may have been discarded, the daemon have begun to go down, others been armed, it died.
+      guard await currentTemplate(revision) === template, isOpen, lacksArmed(revision), environment.exit == nil,
+        armedPolicy.allows(bytes, beside: armedBytes)
+      else {
         await environment.end()
         return false
       }
@@ -73,8 +78,9 @@ extension Fleet {
   /// Ends those of a version, or what it has beyond `count`.
   func endArmed(_ revision: String, beyond count: Int = 0) async {
     guard let waiting = armed[revision], waiting.count > count else { return }
-    armed[revision] = count == 0 ? nil : Array(waiting.prefix(count))
-    for ready in waiting.dropFirst(count) { await ready.environment.end() }
+    let surplus = waiting.count - count
+    armed[revision] = count == 0 ? nil : Array(waiting.dropFirst(surplus))
+    for ready in waiting.prefix(surplus) { await ready.environment.end() }
   }
 
   /// Gives up what the policy does not want any more; looks at the host's memory. Called every few seconds.
@@ -89,6 +95,9 @@ extension Fleet {
             : "the host has memory again: environments are armed again")
       }
     }
-    for revision in armed.keys { await endArmed(revision, beyond: armedPolicy.target(revision, at: .now)) }
+    for revision in Array(armed.keys) {
+      let fresh = armed[revision]?.count { .now - $0.since <= configuration.idleTimeout } ?? 0
+      await endArmed(revision, beyond: min(fresh, armedPolicy.target(revision, at: .now)))
+    }
   }
 }

@@ -67,10 +67,12 @@ extension Fleet {
   }
 
   func finished(_ environment: Environment, usable: Bool, replied: ContinuousClock.Instant) async {
-    if let record = environment.takeRestoreRecord(replied: replied) {
+    if let (record, template) = environment.takeRestoreRecord(replied: replied) {
       templates[environment.function.revision]?.lastRestore = record
       templates[environment.function.revision]?.restores += 1
-      if usable { await recordWorkingSet(environment.function.revision, of: record.processID) }
+      if usable {
+        await recordWorkingSet(environment.function.revision, of: record.processID, from: template)
+      }
     }
     if usable {
       keep(environment)

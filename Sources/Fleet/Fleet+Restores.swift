@@ -12,7 +12,7 @@ extension Fleet {
   func restore(_ function: FunctionSpecification, _ template: Template) async throws -> Started {
     let clock = ContinuousClock()
     let ordered = clock.now
-    armedPolicy.started(function.revision, at: ordered)
+    if !discarded.contains(function.revision) { armedPolicy.started(function.revision, at: ordered) }
     let (environment, process) = try await restoredEnvironment(function, template)
     // After-restore hooks have 10 s (Lambda's limit).
     let limit = Duration.seconds(10)
@@ -26,7 +26,7 @@ extension Fleet {
       let billed = max(.zero, total - process.timings.done)
       environment.setOrigin(.restored(total: total, billed: billed))
       environment.setImage(bytes: template.manifest.imageBytes)
-      environment.setRestore(ordered: ordered, process, firstNext: ready)
+      environment.setRestore(ordered: ordered, process, firstNext: ready, template: template)
       environment.limitCPU()
       environment.log.write("RESTORE_REPORT Restore Duration: \(total.milliseconds) ms")
       templates[function.revision]?.lastUse = clock.now
@@ -101,14 +101,21 @@ extension Fleet {
     } catch { throw RestoreError(code: .failed, message: "\(error)") }
   }
 
-  /// What the first clone wrote until its reply is copied ahead in those after it, and kept for the next daemon.
-  func recordWorkingSet(_ revision: String, of processID: Int32) async {
-    guard let template = await currentTemplate(revision), template.workingSet == nil else { return }
+  /// What the first clone used until its reply is there ahead of need in those after it, and is kept for the next daemon.
+  ///
+  /// Only while the clone's own template lives: without it every page would seem to be the clone's alone.
+  func recordWorkingSet(_ revision: String, of processID: Int32, from template: Template) async {
+    guard template.workingSet == nil, await currentTemplate(revision) === template, template.isOpen else { return }
     do {
       let workingSet = try WorkingSet(usedBy: processID, of: template.manifest)
-      template.use(workingSet)
-      try await store.attach(
-        workingSet.encode(imageDigest: template.manifest.imageDigest), as: WorkingSet.fileName, to: revision)
+      guard template.use(workingSet) else { return }
+      let bytes = workingSet.encode(imageDigest: template.manifest.imageDigest)
+      // The reply does not wait for the disk.
+      Task {
+        do { try await store.attach(bytes, as: WorkingSet.fileName, to: revision) } catch {
+          logger.warning("the working set of snapshot \(revision) could not be kept: \(error)")
+        }
+      }
     } catch {
       logger.warning("the working set of snapshot \(revision) could not be recorded: \(error)")
     }

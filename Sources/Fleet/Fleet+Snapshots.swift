@@ -114,6 +114,9 @@ extension Fleet {
     guard let directory = await store.find(id: revision) else {
       throw RestoreError(code: .corrupt, message: "there is no snapshot")
     }
+    guard !discarded.contains(revision) else {
+      throw RestoreError(code: .templateGone, message: "the version was discarded")
+    }
     // While we looked, another invocation may have begun to build it.
     if let entry = templates[revision] { return try await entry.task.value.get() }
     let bundle: RuntimeBundle
@@ -137,10 +140,14 @@ extension Fleet {
     templates[revision] = TemplateEntry(task: task, specification: specification)
     do throws(RestoreError) {
       let template = try await task.value.get()
+      if discarded.contains(revision) {
+        await closeTemplate(revision, ifStill: template)
+        throw RestoreError(code: .templateGone, message: "the version was discarded")
+      }
       await pool.warm(specification)
       return template
     } catch {
-      templates[revision] = nil
+      if templates[revision]?.task == task { templates[revision] = nil }
       throw error
     }
   }

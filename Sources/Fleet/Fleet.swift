@@ -46,6 +46,7 @@ public actor Fleet: FunctionHost {
   var logs: [String: FunctionLog] = [:]
   var templates: [String: TemplateEntry] = [:]
   var preparing: [String: Task<Result<Void, FleetError>, Never>] = [:]
+  var discarding: [String: Task<Void, Never>] = [:]
   var environmentNumber = 0
   var drained: [CheckedContinuation<Void, Never>] = []
   var armed: [String: [ArmedEnvironment]] = [:]
@@ -85,9 +86,11 @@ public actor Fleet: FunctionHost {
 
   public func prepare(_ function: FunctionSpecification) async throws(FleetError) {
     let revision = function.revision
+    // One that became Inactive may be asked for again while it is still being discarded.
+    await discarding[revision]?.value
+    discarded.remove(revision)
     if await store.find(id: revision) != nil, (try? await template(function)) != nil { return }
     guard isOpen else { throw FleetError.shuttingDown }
-    discarded.remove(revision)
     let task =
       preparing[revision]
       ?? Task {
@@ -122,6 +125,17 @@ public actor Fleet: FunctionHost {
   }
 
   public func discard(revision: String) async {
+    let task =
+      discarding[revision]
+      ?? Task {
+        defer { discarding[revision] = nil }
+        await self.end(revision)
+      }
+    discarding[revision] = task
+    await task.value
+  }
+
+  private func end(_ revision: String) async {
     discarded.insert(revision)
     armedPolicy.forget(revision)
     let environments = idle.removeValue(forKey: revision) ?? []
@@ -137,13 +151,16 @@ public actor Fleet: FunctionHost {
   /// Retires what has been without work for long. Called every few seconds.
   public func retireIdle() async {
     let now = ContinuousClock.now
-    for (revision, environments) in idle {
+    // What is listed is looked at again after each wait: invocations come and go meanwhile.
+    for revision in Array(idle.keys) {
+      guard let environments = idle[revision] else { continue }
       let old = environments.filter { now - $0.idleSince > configuration.idleTimeout }
       guard !old.isEmpty else { continue }
       idle[revision] = environments.filter { now - $0.idleSince <= configuration.idleTimeout }
       for environment in old { await environment.end() }
     }
-    for (revision, entry) in templates where now - entry.lastUse > configuration.templateIdleTimeout {
+    for revision in Array(templates.keys) {
+      guard let entry = templates[revision], now - entry.lastUse > configuration.templateIdleTimeout else { continue }
       await closeTemplate(revision)
     }
     await trimArmed()
@@ -152,17 +169,27 @@ public actor Fleet: FunctionHost {
   /// Takes no more invocations, lets those under way finish within `grace`, and ends everything.
   public func shutdown(grace: Duration = .seconds(5)) async {
     isOpen = false
-    let timer = Task {
-      try? await Task.sleep(for: grace)
-      await self.endBusy()
+    // Again and again: an environment may become busy only then, from a template that took long to build.
+    func ender(after time: Duration) -> Task<Void, Never> {
+      Task {
+        try? await Task.sleep(for: time)
+        while !Task.isCancelled {
+          await self.endBusy()
+          try? await Task.sleep(for: .milliseconds(100))
+        }
+      }
     }
+    let invocations = ender(after: grace)
     while active > 0 {
       await withCheckedContinuation { drained.append($0) }
     }
-    timer.cancel()
-    for task in preparing.values { task.cancel() }
-    await endBusy()
-    for task in preparing.values { _ = await task.value }
+    invocations.cancel()
+    let preparations = ender(after: .zero)
+    for task in preparing.values {
+      task.cancel()
+      _ = await task.value
+    }
+    preparations.cancel()
     for task in arming.values { await task.value }
     let environments = idle.values.flatMap { $0 }
     idle = [:]

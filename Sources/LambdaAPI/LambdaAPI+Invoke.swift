@@ -44,6 +44,9 @@ extension LambdaAPI {
     default: break
     }
     lifecycle.noteUse(of: version)
+    // Whatever is deleted or replaced meanwhile, the function runs on to its end with its own code.
+    code.hold(version.codeID)
+    defer { code.release(version.codeID) }
     let invokedARN = names.arn(qualifier.map { "\(reference.name):\($0)" } ?? reference.name)
     let result = try await host.invoke(
       version.specification(code: code, names: names),

@@ -119,7 +119,9 @@ public final class Template: Sendable {
   public var workingSet: WorkingSet? { state.withLock { $0.workingSet } }
 
   /// Lets every later clone have these pages before anything else happens in it.
-  public func use(_ workingSet: WorkingSet) {
+  ///
+  /// - Returns: false if the template is gone.
+  @discardableResult public func use(_ workingSet: WorkingSet) -> Bool {
     let order = restore_order(id: 0, cgroups: 0, supplied: 0, flags: UInt32(RESTORE_ORDER_WORKING_SET))
     var message = withUnsafeBytes(of: order) { Array($0) }
     for (ranges, written) in [(workingSet.written, UInt64(1)), (workingSet.read, 0)] {
@@ -128,10 +130,15 @@ public final class Template: Sendable {
         withUnsafeBytes(of: encoded) { message.append(contentsOf: $0) }
       }
     }
-    // A template that does not take it is gone, which the next order tells.
-    guard (try? socket.send(message)) != nil else { return }
-    state.withLock { $0.workingSet = workingSet }
+    guard (try? socket.send(message)) != nil else { return false }
+    return state.withLock { state in
+      if state.isOpen { state.workingSet = workingSet }
+      return state.isOpen
+    }
   }
+
+  /// Whether it can be cloned: it is neither closed nor has it ended.
+  public var isOpen: Bool { state.withLock { $0.isOpen } }
 
   /// Brings the snapshot back in a blank sandbox. Many may be under way at once.
   public func restore(into sandbox: Sandbox) async throws(RestoreError) -> RestoredProcess {

@@ -299,19 +299,21 @@ static char *put_offset(char *text, const char *name, int64_t offset) {
 }
 
 // The next clone's clocks go on from the snapshot: a time namespace of its own, which it is in from its first instruction. Answers the monotonic
-// clock's offset; 0 where the kernel has no time namespaces, and the clone goes by the host's clocks.
+// clock's offset: where that fails, the offset of the namespace before (a new one begins with its values); 0, the host's clocks, where there is none.
 static u64 set_clocks(void) {
+  static u64 last;
   static const char name[] = "/proc/self/timens_offsets";
-  if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) return 0;
+  if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) return last;
   long file = call(SYS_open, name, O_WRONLY | O_CLOEXEC, 0);
-  if (file < 0) return 0;
+  if (file < 0) return last;
   char text[128];
   u64 offset = program->monotonic - clock(CLOCK_MONOTONIC);
   char *end = put_offset(text, "monotonic", (int64_t)offset);
   end = put_offset(end, "boottime", (int64_t)(program->boottime - clock(CLOCK_BOOTTIME)));
   long result = call(SYS_write, file, text, end - text);
   call(SYS_close, file, 0, 0);
-  return result < 0 ? 0 : offset;
+  if (result >= 0) last = offset;
+  return last;
 }
 
 __attribute__((noreturn)) static void serve(void) {
