@@ -60,9 +60,13 @@ def reseed():
 
 def prepare():
     """Before the snapshot: what is set up at the first use is set up once, and not in every clone."""
-    ssl = sys.modules.get("ssl")
-    if ssl is not None:
+    try:
+        # The runtime interface client loads it (with http.client) when it calls restore/next, after this.
+        import ssl
+
         ssl.RAND_bytes(1)
+    except ImportError:
+        pass
     # What is garbage is not in the image. And glibc joins small free pieces of its heap at some later large allocation, which would write to hundreds of
     # pages in each clone: now it does so once.
     gc.collect()

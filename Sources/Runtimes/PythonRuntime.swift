@@ -24,11 +24,11 @@ struct PythonRuntime: RuntimeDefinition {
   func isInstalled(on host: RuntimeHost) -> Bool { RuntimeHost.exists(target(host)) }
 
   func bundle(on host: RuntimeHost) async throws(RuntimeBundleError) -> RuntimeBundle {
-    let bootstrap = try host.bootstrap("python", file: PythonRuntime.script)
     var reasons: [String] = []
     for path in candidates(host) {
       switch await probe(path, host) {
       case .success(let found) where found.version == version:
+        let bootstrap = try host.bootstrap("python", file: PythonRuntime.script)
         try await install(found, host)
         return bundle(found, packages: target(host), bootstrap: bootstrap)
       case .success(let found): reasons.append("\(path) is Python \(found.version)")
