@@ -165,7 +165,7 @@ def test_archive_with_a_runtime_interface_client(client, runtime):
         package.archive(root / "classes", root / "tree" / "lib" / "everything.jar")
         code = package.archive(root / "tree", root / "code.zip").read_bytes()
     name = f"client-{runtime}"
-    version = published(client, name, java_code, runtime=runtime, handler="example.Own")
+    version = published(client, name, code, runtime=runtime, handler="example.Own")
     for expected in [1, 2]:
         reply, response = invoke(client, name, {"n": expected}, Qualifier=version)
         assert reply == {
