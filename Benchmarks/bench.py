@@ -106,14 +106,16 @@ def measure(name, rounds, burst, warm):
         time.sleep(2)
         known = set(keeping.restored_processes())
         with concurrent.futures.ThreadPoolExecutor(burst) as pool:
-            begin = time.perf_counter()
+            begin, used = time.perf_counter(), time.process_time()
             replies = list(pool.map(lambda x: invoke(client, name, {"x": x}, Qualifier="1"), range(burst)))
-            elapsed = (time.perf_counter() - begin) * 1000
+            elapsed, used = (time.perf_counter() - begin) * 1000, (time.process_time() - used) * 1000
         restores = [field(response["Log"], "Restore Duration") for _, response in replies]
         alive = [pid for pid in keeping.restored_processes() if pid not in known]
         memory = [pss(pid) for pid in alive]
         result["burst"] = {
             "n": burst, "restored": sum(value is not None for value in restores), "elapsed": elapsed, "each": elapsed / burst,
+            # The client shares the machine: what it computed itself, spread over the processors.
+            "client": used / burst / os.cpu_count(),
             "alive": len(alive), "pss": statistics.mean(value[0] for value in memory),
             "private": statistics.mean(value[1] for value in memory),
             "faults": statistics.median(faults(pid) for pid in alive)}
@@ -226,6 +228,7 @@ def table(results):
     rows.append(["snapshot MB"] + [cell(r["snapshot MB"]) for r in results])
     rows.append(["threads"] + [str(r["threads"]) for r in results])
     rows.append([f"{results[0]['burst']['n']} at once: ms each"] + [cell(r["burst"]["each"]) for r in results])
+    rows.append(["  of which the client's own work"] + [cell(r["burst"]["client"]) for r in results])
     rows.append(["  PSS each, MB"] + [cell(r["burst"]["pss"]) for r in results])
     rows.append(["  written each, MB"] + [cell(r["burst"]["private"]) for r in results])
     rows.append(["  page faults each"] + [f"{r['burst']['faults']:.0f}" for r in results])
