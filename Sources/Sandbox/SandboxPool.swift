@@ -14,6 +14,9 @@ public actor SandboxPool {
   private let logger: Logger
   private var shelves: [SandboxSpecification: Shelf] = [:]
   private var uses: UInt64 = 0
+  private var lastAcquire = ContinuousClock.now
+  /// How long nobody must have taken a sandbox before new ones are made, as long as some are left.
+  private static let calm = Duration.milliseconds(100)
   private var isOpen = true
   private var refill: Task<Void, Never>?
   /// Ends of sandboxes whose specification was given up, by number.
@@ -31,6 +34,7 @@ public actor SandboxPool {
   public func acquire(_ specification: SandboxSpecification) async throws -> Sandbox {
     guard isOpen else { throw SandboxError("the daemon is going down") }
     touch(specification)
+    lastAcquire = .now
     let waiting = shelves[specification]?.ready.popLast()
     startRefill()
     if let waiting { return waiting }
@@ -89,7 +93,13 @@ public actor SandboxPool {
   private func fill() async {
     // With the last look at the shelves, in one step: whoever acquires afterwards starts the next refill.
     defer { refill = nil }
-    while isOpen, let (specification, _) = shelves.first(where: { $0.value.ready.count < $0.value.target }) {
+    while isOpen, let (specification, shelf) = shelves.first(where: { $0.value.ready.count < $0.value.target }) {
+      // Making one costs milliseconds of the processors that the starts of a burst need now.
+      let rest = SandboxPool.calm - (.now - lastAcquire)
+      if !shelf.ready.isEmpty, rest > .zero {
+        try? await Task.sleep(for: rest)
+        continue
+      }
       do {
         let sandbox = try await jailer.makeSandbox(specification)
         guard isOpen, shelves[specification] != nil else {
