@@ -61,7 +61,7 @@ extension Fleet {
     else { return false }
     let environment: Environment
     do { environment = try await blankEnvironment(function) } catch {
-      logger.warning("no environment of \(function.name):\(function.version) could be armed: \(error.message)")
+      warnNotArmed(function, error)
       return false
     }
     do {
@@ -76,10 +76,14 @@ extension Fleet {
       armed[revision, default: []].append(ArmedEnvironment(environment: environment, process: process, bytes: bytes))
       return true
     } catch {
-      logger.warning("no environment of \(function.name):\(function.version) could be armed: \(error.message)")
+      warnNotArmed(function, error)
       await environment.end()
       return false
     }
+  }
+
+  private func warnNotArmed(_ function: FunctionSpecification, _ error: RestoreError) {
+    logger.warning("no environment of \(function.name):\(function.version) could be armed: \(error.message)")
   }
 
   private var armedBytes: UInt64 { armed.values.joined().reduce(0) { $0 + $1.bytes } }

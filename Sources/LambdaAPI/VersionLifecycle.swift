@@ -96,7 +96,11 @@ public actor VersionLifecycle {
       logger.info("\(version.name):\(version.version) is Inactive: it was not invoked for \(inactiveAfter)")
       run { await self.host.discard(revision: version.deploymentID) }
     }
-    do { try catalog.storeLastUses(known) } catch {
+    storeUses()
+  }
+
+  private func storeUses() {
+    do { try catalog.storeLastUses(uses.withLock { $0 }) } catch {
       logger.warning("when versions were last invoked could not be stored: \(error)")
     }
   }
@@ -126,9 +130,7 @@ public actor VersionLifecycle {
 
   /// Waits until nothing is under way; what has not ended stays Pending and is resumed at the next start.
   public func shutdown() async {
-    do { try catalog.storeLastUses(uses.withLock { $0 }) } catch {
-      logger.warning("when versions were last invoked could not be stored: \(error)")
-    }
+    storeUses()
     for task in tasks.values { task.cancel() }
     for task in tasks.values { await task.value }
   }
