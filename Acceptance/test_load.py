@@ -42,7 +42,7 @@ def example(name, python="3.12"):
 
 @pytest.mark.parametrize("name, expected", [
     ("bare", {"h": "61fbd531608fd2f5", "n": 300}),
-    ("pandas-report", {"sum": 29850.0, "mean": 151.5, "product": 16777216.0}),
+    ("pandas-report", {"sum": 29850.0, "mean": 151.5}),
     ("langchain-agent", {"answer": "The order costs 350.00 USD.", "steps": 6}),
 ])
 @pytest.mark.parametrize("python", ["3.12", "3.13"])
@@ -60,6 +60,10 @@ def test_fifty_pandas_at_once(daemon, client):
         replies = list(pool.map(lambda x: invoke(client, "fifty", {"x": x}, Qualifier=version), range(50)))
     assert sorted(reply["x"] for reply, _ in replies) == list(range(50))
     assert {reply["sum"] for reply, _ in replies} == {29850.0}
+    # The same with numpy's BLAS threads at work in every one.
+    with ThreadPoolExecutor(50) as pool:
+        products = list(pool.map(lambda x: invoke(client, "fifty", {"op": "product", "x": x}, Qualifier=version)[0], range(50)))
+    assert {reply["product"] for reply in products} == {16777216.0}
     assert all("FunctionError" not in response for _, response in replies)
 
 

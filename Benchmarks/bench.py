@@ -46,6 +46,33 @@ def faults(process):
     return int(pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[7])
 
 
+def measure_burst(daemon, name, burst):
+    """Many at once, all first invocations: the daemon starts anew, so that nothing waits; one invocation builds the template."""
+    from daemon import invoke
+
+    daemon.stop()
+    daemon.start()
+    client = daemon.client()
+    invoke(client, name, {"x": 0}, Qualifier="1")
+    time.sleep(2)
+    known = set(daemon.restored_processes())
+    with concurrent.futures.ThreadPoolExecutor(burst) as pool:
+        begin, used = time.perf_counter(), time.process_time()
+        replies = list(pool.map(lambda x: invoke(client, name, {"x": x}, Qualifier="1"), range(burst)))
+        elapsed, used = (time.perf_counter() - begin) * 1000, (time.process_time() - used) * 1000
+    restored = sum(field(response["Log"], "Restore Duration") is not None for _, response in replies)
+    alive = [pid for pid in daemon.restored_processes() if pid not in known]
+    memory = [pss(pid) for pid in alive]
+    return {
+        # Those that found an environment that was done already are not counted, their time is.
+        "n": burst, "restored": restored, "elapsed": elapsed, "each": elapsed / restored,
+        # The client shares the machine: what it computed itself, spread over the processors.
+        "client": used / burst / os.cpu_count(),
+        "alive": len(alive), "pss": statistics.mean(value[0] for value in memory),
+        "private": statistics.mean(value[1] for value in memory),
+        "faults": statistics.median(faults(pid) for pid in alive)}
+
+
 def measure(name, rounds, burst, warm):
     from daemon import Daemon, deploy, invoke
 
@@ -98,27 +125,9 @@ def measure(name, rounds, burst, warm):
             times.append((time.perf_counter() - begin) * 1000)
         result["warm client"] = {"median": statistics.median(times), "p99": quantile(times, 0.99), "n": warm}
 
-        # Many at once, all first invocations: the daemon starts anew, so that nothing waits; one invocation builds the template.
-        keeping.stop()
-        keeping.start()
-        client = keeping.client()
-        invoke(client, name, {"x": 0}, Qualifier="1")
-        time.sleep(2)
-        known = set(keeping.restored_processes())
-        with concurrent.futures.ThreadPoolExecutor(burst) as pool:
-            begin, used = time.perf_counter(), time.process_time()
-            replies = list(pool.map(lambda x: invoke(client, name, {"x": x}, Qualifier="1"), range(burst)))
-            elapsed, used = (time.perf_counter() - begin) * 1000, (time.process_time() - used) * 1000
-        restores = [field(response["Log"], "Restore Duration") for _, response in replies]
-        alive = [pid for pid in keeping.restored_processes() if pid not in known]
-        memory = [pss(pid) for pid in alive]
-        result["burst"] = {
-            "n": burst, "restored": sum(value is not None for value in restores), "elapsed": elapsed, "each": elapsed / burst,
-            # The client shares the machine: what it computed itself, spread over the processors.
-            "client": used / burst / os.cpu_count(),
-            "alive": len(alive), "pss": statistics.mean(value[0] for value in memory),
-            "private": statistics.mean(value[1] for value in memory),
-            "faults": statistics.median(faults(pid) for pid in alive)}
+        bursts = [measure_burst(keeping, name, burst) for _ in range(5)]
+        result["burst"] = {key: statistics.median(one[key] for one in bursts) for key in bursts[0]} | {
+            "runs": [one["each"] for one in bursts]}
     finally:
         for daemon in [fresh, keeping]:
             if daemon.process.poll() is None:

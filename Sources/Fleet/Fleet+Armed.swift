@@ -1,6 +1,7 @@
 internal import Logging
 internal import Linux
 internal import Restore
+internal import Sandbox
 internal import SnapshotFormat
 
 /// An environment that is wholly restored and waits before the first instruction of user code.
@@ -34,17 +35,9 @@ extension Fleet {
     let revision = function.revision
     guard isOpen, !discarded.contains(revision), arming[revision] == nil, lacksArmed(revision) else { return }
     arming[revision] = Task(priority: .background) {
-      await calm()
+      await workload.calm()
       while isOpen, lacksArmed(revision), await arm(function) {}
       arming[revision] = nil
-    }
-  }
-
-  /// Waits while invocations run, half a second at most: they need the processors now.
-  private func calm() async {
-    let deadline = ContinuousClock.now + .milliseconds(500)
-    while isOpen, active > 0, .now < deadline {
-      guard (try? await Task.sleep(for: .milliseconds(10))) != nil else { return }
     }
   }
 

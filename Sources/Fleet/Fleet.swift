@@ -33,13 +33,13 @@ public actor Fleet: FunctionHost {
   let configuration: FleetConfiguration
   let jailer: Jailer
   let pool: SandboxPool
+  let workload: Workload
   let store: SnapshotStore
   let runtimes: RuntimeLibrary
   let group: MultiThreadedEventLoopGroup
   let logger: Logger
 
   var isOpen = true
-  var active = 0
   var idle: [String: [Environment]] = [:]
   var busy: [ObjectIdentifier: Environment] = [:]
   var discarded: Set<String> = []
@@ -63,12 +63,13 @@ public actor Fleet: FunctionHost {
 
   /// A fleet on these parts.
   public init(
-    configuration: FleetConfiguration, jailer: Jailer, pool: SandboxPool, store: SnapshotStore,
-    runtimes: RuntimeLibrary, group: MultiThreadedEventLoopGroup, logger: Logger
+    configuration: FleetConfiguration, jailer: Jailer, pool: SandboxPool, workload: Workload,
+    store: SnapshotStore, runtimes: RuntimeLibrary, group: MultiThreadedEventLoopGroup, logger: Logger
   ) {
     self.configuration = configuration
     self.jailer = jailer
     self.pool = pool
+    self.workload = workload
     self.store = store
     self.runtimes = runtimes
     self.group = group
@@ -110,10 +111,9 @@ public actor Fleet: FunctionHost {
     _ function: FunctionSpecification, _ invocation: Invocation
   ) async throws(FleetError) -> InvocationResult {
     guard isOpen else { throw FleetError.shuttingDown }
-    guard active < configuration.concurrencyLimit else {
+    guard workload.begin(limit: configuration.concurrencyLimit) else {
       throw FleetError(code: .throttled(reason: "ConcurrentInvocationLimitExceeded"), message: "Rate Exceeded.")
     }
-    active += 1
     defer { invocationEnded() }
     if let environment = takeIdle(function.revision) {
       return await run(environment, invocation)
@@ -180,7 +180,7 @@ public actor Fleet: FunctionHost {
       }
     }
     let invocations = ender(after: grace)
-    while active > 0 {
+    while workload.count > 0 {
       await withCheckedContinuation { drained.append($0) }
     }
     invocations.cancel()
@@ -203,8 +203,7 @@ public actor Fleet: FunctionHost {
   }
 
   func invocationEnded() {
-    active -= 1
-    if active == 0 {
+    if workload.end() == 0 {
       for continuation in drained { continuation.resume() }
       drained = []
     }
@@ -231,7 +230,7 @@ public actor Fleet: FunctionHost {
       }
       snapshots.append(snapshot)
     }
-    return FleetStatus(idle: idle.values.reduce(0) { $0 + $1.count }, active: active, snapshots: snapshots)
+    return FleetStatus(idle: idle.values.reduce(0) { $0 + $1.count }, active: workload.count, snapshots: snapshots)
   }
 
   func describe(_ manifest: SnapshotManifest, _ snapshot: inout FleetStatus.Snapshot) {

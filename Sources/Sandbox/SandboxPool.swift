@@ -14,16 +14,18 @@ public actor SandboxPool {
   private let logger: Logger
   private var shelves: [SandboxSpecification: Shelf] = [:]
   private var uses: UInt64 = 0
-  private var lastAcquire = ContinuousClock.now
-  /// How long nobody must have taken a sandbox before new ones are made, as long as some are left.
-  private static let calm = Duration.milliseconds(100)
+  private let workload: Workload
   private var isOpen = true
   private var refill: Task<Void, Never>?
   /// Ends of sandboxes whose specification was given up, by number.
   private var endings: [UInt64: Task<Void, Never>] = [:]
 
-  /// A pool that keeps up to `target` blank sandboxes for each of the `specifications` used last.
-  public init(jailer: Jailer, target: Int = 4, specifications: Int = 16, logger: Logger) {
+  /// A pool that keeps up to `target` blank sandboxes for each of the `specifications` used last. It refills when
+  /// the `workload` allows.
+  public init(
+    jailer: Jailer, target: Int = 4, specifications: Int = 16, workload: Workload = Workload(), logger: Logger
+  ) {
+    self.workload = workload
     self.jailer = jailer
     self.target = target
     self.capacity = specifications
@@ -34,7 +36,6 @@ public actor SandboxPool {
   public func acquire(_ specification: SandboxSpecification) async throws -> Sandbox {
     guard isOpen else { throw SandboxError("the daemon is going down") }
     touch(specification)
-    lastAcquire = .now
     let waiting = shelves[specification]?.ready.popLast()
     startRefill()
     if let waiting { return waiting }
@@ -93,11 +94,12 @@ public actor SandboxPool {
   private func fill() async {
     // With the last look at the shelves, in one step: whoever acquires afterwards starts the next refill.
     defer { refill = nil }
+    let deadline = ContinuousClock.now + Workload.patience
     while isOpen, let (specification, shelf) = shelves.first(where: { $0.value.ready.count < $0.value.target }) {
-      // Making one costs milliseconds of the processors that the starts of a burst need now.
-      let rest = SandboxPool.calm - (.now - lastAcquire)
-      if !shelf.ready.isEmpty, rest > .zero {
-        try? await Task.sleep(for: rest)
+      // Making one costs milliseconds of the processors that the starts of a burst need now. An empty shelf does not
+      // wait: the next start would have to make its own.
+      if !shelf.ready.isEmpty, workload.count > 0, .now < deadline {
+        try? await Task.sleep(for: .milliseconds(10))
         continue
       }
       do {

@@ -51,7 +51,8 @@ public enum ThawServer {
     for entry in (try? await store.list()) ?? [] where !known.contains(entry.id) {
       try? await store.remove(id: entry.id)
     }
-    let pool = SandboxPool(jailer: jailer, target: configuration.poolTarget, logger: logger)
+    let workload = Workload()
+    let pool = SandboxPool(jailer: jailer, target: configuration.poolTarget, workload: workload, logger: logger)
     let runtimes = RuntimeLibrary(
       directory: data.runtimes, bootstraps: ServerConfiguration.bootstraps(),
       interpreters: configuration.interpreters, logger: logger)
@@ -61,7 +62,8 @@ public enum ThawServer {
         concurrencyLimit: configuration.concurrencyLimit, idleTimeout: .seconds(configuration.idleSeconds),
         idleLimit: configuration.idleLimit, armedLimit: configuration.armedLimit,
         armedMemoryBytes: UInt64(max(0, configuration.armedMegabytes)) << 20),
-      jailer: jailer, pool: pool, store: store, runtimes: runtimes, group: .singleton, logger: logger)
+      jailer: jailer, pool: pool, workload: workload, store: store, runtimes: runtimes, group: .singleton,
+      logger: logger)
     let names = FunctionNames(account: configuration.account, region: configuration.region)
     let lifecycle = VersionLifecycle(
       catalog: catalog, code: code, host: fleet, names: names, logger: logger,
