@@ -16,7 +16,7 @@ import Testing
 struct EngineTests {
   @Test(arguments: [
     "threads", "signals", "descriptors", "memory", "timers", "pending", "shared", "sockets", "files", "held",
-    "many",
+    "many", "tree",
   ])
   func comesBack(_ name: String) async throws {
     let bench = try await EngineBench()
@@ -141,8 +141,9 @@ struct EngineTests {
 
   /// What cannot be brought back is refused with a message that names it.
   @Test(arguments: [
-    ("child", "is a child of the runtime"),
-    ("inotify", "no path leads to"), ("pidfd", "[pidfd]"), ("hugetlb", "hugetlb"), ("directory", "current directory"),
+    ("stopped", "is stopped by a signal"), ("memory", "share their memory"), ("table", "share their descriptors"),
+    ("session", "in which its parent"),
+    ("inotify", "no path leads to"), ("pidfd", "has been waited for"), ("hugetlb", "hugetlb"), ("directory", "current directory"),
     ("fifo", "nobody can read"), ("lostfifo", "not a regular file"), ("filter", "socket filter"),
     ("secret", "secretmem"), ("sysv", "System V shared memory"), ("semaphore", "System V semaphore"),
     ("linked", "has another name"), ("shmdir", "/dev/shm/directory"),
@@ -172,6 +173,7 @@ struct EngineTests {
   /// thread runs.
   @Test(arguments: [
     "threads", "signals", "descriptors", "timers", "pending", "shared", "sockets", "files", "held", "many",
+    "tree",
   ])
   func cloneEqualsOriginal(_ name: String) async throws {
     let bench = try await EngineBench()
@@ -187,32 +189,25 @@ struct EngineTests {
         sandbox: sandbox, processID: process.processID, connection: connection, port: sandbox.connectionPort, others: []
       )
       let copy = try await bench.snapshot(clone)
-      for (one, other) in zip(original.manifest.process.threads, copy.manifest.process.threads) {
-        for register in Registers.Name.allCases where one.registers[register] != other.registers[register] {
-          Issue.record(
-            "thread \(one.threadID): \(register) is \(one.registers[register]), in the clone \(other.registers[register])"
-          )
-        }
+      #expect(original.manifest.processes.count == copy.manifest.processes.count)
+      #expect(original.manifest.zombies == copy.manifest.zombies)
+      for (process, other) in zip(original.manifest.processes, copy.manifest.processes) {
+        compare(process, other)
       }
-      // Field by field for a readable failure, and then as a whole.
-      for (one, other) in zip(
-        Mirror(reflecting: comparable(original.manifest.process)).children,
-        Mirror(reflecting: comparable(copy.manifest.process)).children)
-      where "\(one.value)" != "\(other.value)" {
-        let difference =
-          zip("\(one.value)", "\(other.value)").enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? 0
-        func around(_ value: Any) -> Substring { "\(value)".dropFirst(max(0, difference - 120)).prefix(240) }
-        Issue.record("\(one.label ?? ""): \(around(one.value)), in the clone \(around(other.value))")
-      }
-      let areEqual = comparable(original.manifest.process) == comparable(copy.manifest.process)
+      #expect(comparable(original.manifest.objects) == comparable(copy.manifest.objects))
+      let areEqual = comparable(original.manifest) == comparable(copy.manifest)
       #expect(areEqual)
       #expect(original.manifest.compatibility == copy.manifest.compatibility)
       let before = try pages(original)
       let after = try pages(copy)
       let kept = Set(
-        original.manifest.process.threads.compactMap { $0.restartableSequence.map { $0.address / 4096 * 4096 } })
+        original.manifest.processes.enumerated().flatMap { index, process in
+          process.threads.compactMap { thread in
+            thread.restartableSequence.map { Place(process: index, address: $0.address / 4096 * 4096) }
+          }
+        })
       let different = Set(before.keys).union(after.keys).filter { before[$0] != after[$0] && !kept.contains($0) }
-      #expect(different.isEmpty, "\(different.map { String($0, radix: 16) }.sorted())")
+      #expect(different.isEmpty, "\(different.map { "\($0.process): " + String($0.address, radix: 16) }.sorted())")
       #expect(before.count > 10)
       await clone.end()
       await template.close()
@@ -223,13 +218,49 @@ struct EngineTests {
     await bench.end()
   }
 
-  /// A process's state without what is new in every clone: identities of pipes and sockets become numbers of
-  /// descriptors.
-  private func comparable(_ process: ProcessState) -> ProcessState {
-    var result = process
+  /// Field by field, for a readable failure.
+  private func compare(_ process: ProcessState, _ copy: ProcessState) {
+    for (one, other) in zip(process.threads, copy.threads) {
+      for register in Registers.Name.allCases where one.registers[register] != other.registers[register] {
+        Issue.record(
+          "thread \(one.threadID): \(register) is \(one.registers[register]), in the clone \(other.registers[register])"
+        )
+      }
+    }
     var names: [UInt64: UInt64] = [0: 0]
+    var otherNames = names
+    for (one, other) in zip(
+      Mirror(reflecting: comparable(process, &names)).children,
+      Mirror(reflecting: comparable(copy, &otherNames)).children)
+    where "\(one.value)" != "\(other.value)" {
+      let difference =
+        zip("\(one.value)", "\(other.value)").enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? 0
+      func around(_ value: Any) -> Substring { "\(value)".dropFirst(max(0, difference - 120)).prefix(240) }
+      Issue.record(
+        "\(one.label ?? "") of process \(process.processID): \(around(one.value)), in the clone \(around(other.value))")
+    }
+  }
+
+  private func comparable(_ manifest: SnapshotManifest) -> [ProcessState] {
+    var names: [UInt64: UInt64] = [0: 0]
+    return manifest.processes.map { comparable($0, &names) }
+  }
+
+  private func comparable(_ objects: [SharedObject]) -> [SharedObject] {
+    objects.map { object in
+      var object = object
+      object.extents = []
+      return object
+    }
+  }
+
+  /// A process's state without what is new in every clone: identities of pipes and sockets become numbers of
+  /// descriptors, those of the processes before it included.
+  private func comparable(_ process: ProcessState, _ names: inout [UInt64: UInt64]) -> ProcessState {
+    var result = process
+    let base = UInt64(process.processID) * 10_000_000
     func name(_ identity: UInt64, _ number: UInt32) -> UInt64 {
-      names[identity, default: UInt64(number) + 1_000_000]
+      names[identity, default: base + UInt64(number)]
     }
     for descriptor in process.descriptors {
       switch descriptor.kind {
@@ -276,7 +307,6 @@ struct EngineTests {
       mapping.extents = []
       return mapping
     }
-    for index in result.objects.indices { result.objects[index].extents = [] }
     // XSTATE_BV at 512: which vector components the processor found in their initial state. Their bytes are compared all the same.
     for index in result.threads.indices {
       result.threads[index].vectorState.replaceSubrange(512..<520, with: [UInt8](repeating: 0, count: 8))
@@ -286,24 +316,32 @@ struct EngineTests {
     return result
   }
 
-  /// Every stored page by its address.
+  /// Where a stored page belongs: in a process, or (at its offset) in an object, whose number comes after theirs.
+  private struct Place: Hashable {
+    var process: Int
+    var address: UInt64
+  }
+
+  /// Every stored page.
   private func pages(
     _ snapshot: (directory: FilePath, manifest: SnapshotManifest, timings: CheckpointTimings)
-  ) throws -> [UInt64: Data] {
+  ) throws -> [Place: Data] {
     let image = try Data(contentsOf: URL(fileURLWithPath: snapshot.directory.appending("image").string))
-    var pages: [UInt64: Data] = [:]
-    func add(_ extents: [Mapping.Extent], _ base: UInt64) {
+    var pages: [Place: Data] = [:]
+    func add(_ extents: [Mapping.Extent], _ process: Int) {
       for extent in extents {
         for offset in stride(from: 0, to: extent.length, by: 4096) {
           let start = Int(extent.imageOffset + offset)
-          pages[base + extent.start + offset] = image[start..<start + 4096]
+          pages[Place(process: process, address: extent.start + offset)] = image[start..<start + 4096]
         }
       }
     }
-    for mapping in snapshot.manifest.process.mappings { add(mapping.extents, 0) }
-    // Pages of objects have places above all addresses.
-    for (index, object) in snapshot.manifest.process.objects.enumerated() {
-      add(object.extents, (UInt64(index) + 1) << 48)
+    let manifest = snapshot.manifest
+    for (index, process) in manifest.processes.enumerated() {
+      for mapping in process.mappings { add(mapping.extents, index) }
+    }
+    for (index, object) in manifest.objects.enumerated() {
+      add(object.extents, manifest.processes.count + index)
     }
     return pages
   }

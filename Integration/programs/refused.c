@@ -2,29 +2,53 @@
 #include "harness.h"
 #include <linux/filter.h>
 #include <sys/inotify.h>
+#include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 static void *wait_forever(void *unused) {
   for (;;) pause();
   return unused;
 }
 
+static int wait_in_process(void *unused) {
+  (void)unused;
+  for (;;) pause();
+}
+
 int main(int count, char **arguments) {
   const char *what = count > 1 ? arguments[1] : "";
   int kept = -1;
-  if (!strcmp(what, "child")) {
-    if (fork() == 0) {
-      pause();
+  if (!strcmp(what, "stopped")) {
+    kept = fork();
+    if (kept == 0) raise(SIGSTOP);
+  } else if (!strcmp(what, "memory")) {
+    static char stack[65536];
+    kept = clone(wait_in_process, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL);
+  } else if (!strcmp(what, "table")) {
+    static char stack[65536];
+    kept = clone(wait_in_process, stack + sizeof stack, CLONE_FILES | SIGCHLD, NULL);
+  } else if (!strcmp(what, "session")) {
+    // Its session's leader has ended, and it is the child of one that was never in it.
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    kept = fork();
+    if (kept == 0) {
+      setsid();
+      if (fork() == 0) pause();
       _exit(0);
     }
+    waitpid(kept, NULL, 0);
   } else if (!strcmp(what, "inotify")) {
     int file = open("/tmp/watched", O_CREAT | O_RDWR, 0600), watcher = inotify_init();
     kept = inotify_add_watch(watcher, "/tmp/watched", IN_MODIFY);
     if (file < 0 || unlink("/tmp/watched") < 0) kept = -1;
   } else if (!strcmp(what, "pidfd")) {
-    kept = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    kept = (int)syscall(SYS_pidfd_open, child, 0);
+    waitpid(child, NULL, 0);
   } else if (!strcmp(what, "hugetlb")) {
     kept = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0) == MAP_FAILED ? -1 : 0;
   } else if (!strcmp(what, "directory")) {
@@ -87,7 +111,7 @@ int main(int count, char **arguments) {
   } else {
     return 64;
   }
-  if (kept < 0 && strcmp(what, "child")) return 65;
+  if (kept < 0) return 65;
   wait_for_snapshot();
   succeeded();
 }

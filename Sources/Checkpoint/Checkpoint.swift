@@ -37,14 +37,15 @@ public struct CheckpointTimings: Sendable {
   public var total: Duration
 }
 
-/// Freezes a sandboxed process, and writes what is needed to make it again.
+/// Freezes the processes of a sandbox, and writes what is needed to make them again.
 public enum Checkpoint {
   /// Waits until the process is quiet, stops it, and writes `manifest`, `image` and (if /tmp was not empty) `tmp/`
   /// into `directory`, synced. The process
   /// goes on afterwards.
   ///
   /// - Parameters:
-  ///   - processID: the sandbox's first program, as this daemon sees it.
+  ///   - processID: the sandbox's first program, as this daemon sees it. Whatever it has started is part of the
+  ///     snapshot.
   ///   - initProcessID: the sandbox's pid 1, which is not part of the snapshot.
   ///   - supplied: descriptors that every restored process is given anew.
   ///   - directory: an existing, empty directory.
@@ -54,7 +55,7 @@ public enum Checkpoint {
   ) async throws(CheckpointError) -> (manifest: SnapshotManifest, timings: CheckpointTimings) {
     let clock = ContinuousClock()
     let start = clock.now
-    try await Quiescence.wait(process: processID)
+    try await Quiescence.wait(runtime: processID, initProcessID: initProcessID)
     let quiet = clock.now
     // ptrace belongs to one thread: the whole of it happens in one block.
     let outcome: Result<(SnapshotManifest, Duration), CheckpointError> = await withCheckedContinuation { continuation in
@@ -78,41 +79,33 @@ public enum Checkpoint {
   ) throws -> (SnapshotManifest, Duration) {
     let clock = ContinuousClock()
     let start = clock.now
-    let process = try FrozenProcess.freeze(processID: processID)
-    try refuseCompany(processID: processID, initProcessID: initProcessID)
+    let tree = try FrozenTree.freeze(runtime: processID, initProcessID: initProcessID)
     if let object = try SystemVObjects.all(of: processID).first {
       throw CheckpointError.refused("the sandbox of process \(processID) has \(object), which cannot be brought back")
     }
-    var descriptors = try DescriptorCollection(process: processID, supplied: supplied)
-    var objects = try SharedObjectCollection(process: processID)
-    let open = try descriptors.collect(&objects)
-    let lowest = RestorerRegion.end
     var memory = MemoryCollection(
-      image: try ImageWriter(path: directory.appending("image")), lowestAddress: lowest)
-    try memory.collect(process, objects: &objects)
-    try memory.collect(&objects)
-    var state = try ProcessState(
-      process, mappings: memory.mappings, library: memory.library, descriptors: open,
-      initProcessID: initProcessID)
-    state.objects = objects.objects
-    state.fileLocks = descriptors.locks
-    let files = memory.files
+      image: try ImageWriter(path: directory.appending("image")), lowestAddress: RestorerRegion.end)
+    let collected = try collect(tree, &memory, supplied: supplied, initProcessID: initProcessID)
     let temporary = "/proc/\(processID)/root/tmp"
     if try !DirectoryCopy.names(in: temporary).isEmpty {
       let copy = directory.appending("tmp")
       try makeDirectory(copy)
       try DirectoryCopy.copyContents(of: temporary, to: copy.string)
     }
-    let vdsoDigest = Array(SHA256.hash(data: process.vdso))
     let clocks = try ClockReadings(ofProcess: processID)
-    _ = consume process
+    let vdsoDigest = Array(SHA256.hash(data: tree.processes[0].vdso))
+    tree.letGo()
     let frozen = clock.now - start
+    let files = memory.files
     let (bytes, digest) = try memory.finish()
-    let manifest = SnapshotManifest(
+    var manifest = SnapshotManifest(
       compatibility: Compatibility(
         kernelRelease: try Kernel.release(), vectorFeatures: Kernel.vectorFeatures, vdsoDigest: vdsoDigest,
         files: files),
-      process: state, clocks: clocks, imageBytes: bytes, imageDigest: digest, warnings: descriptors.warnings)
+      processes: collected.processes, clocks: clocks, imageBytes: bytes, imageDigest: digest,
+      warnings: collected.warnings)
+    manifest.zombies = collected.zombies
+    manifest.objects = collected.objects
     let path = directory.appending("manifest")
     let file = try FileDescriptor.open(
       path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: [.ownerReadWrite])
@@ -122,20 +115,40 @@ public enum Checkpoint {
     return (manifest, frozen)
   }
 
-  /// Only one process is brought back yet: children, and processes beside it in the sandbox, are refused by name.
-  private static func refuseCompany(processID: Int32, initProcessID: Int32) throws {
-    func refuse(_ child: Substring, _ relation: String) -> CheckpointError {
-      let name = (try? ProcessFiles.text("/proc/\(child)/comm"))?.split(separator: "\n").first ?? "?"
-      return .refused("process \(child) (\(name)) \(relation): process trees are not brought back yet")
+  /// What was read of a frozen tree, but for the bytes of its memory.
+  private struct Collected {
+    var processes: [ProcessState] = []
+    var zombies: [Zombie]
+    var objects: [SharedObject] = []
+    var warnings: [String] = []
+  }
+
+  private static func collect(
+    _ tree: FrozenTree, _ memory: inout MemoryCollection, supplied: [SuppliedDescriptor], initProcessID: Int32
+  ) throws -> Collected {
+    var result = Collected(zombies: tree.zombies)
+    var objects = try SharedObjectCollection(process: tree.processes[0].processID)
+    var descriptions = OpenDescriptions()
+    for (index, process) in tree.processes.enumerated() {
+      var descriptors = try DescriptorCollection(process: process.processID, index: index, supplied: supplied)
+      let open = try descriptors.collect(&objects, &descriptions)
+      let (mappings, library) = try memory.collect(process, objects: &objects)
+      var state = try ProcessState(
+        process, mappings: mappings, library: library, descriptors: open, initProcessID: initProcessID)
+      state.fileLocks = descriptors.locks
+      result.processes.append(state)
+      result.warnings += descriptors.warnings
     }
-    for thread in try ProcessFiles.numbers(in: "/proc/\(processID)/task") {
-      let children = try ProcessFiles.text("/proc/\(processID)/task/\(thread)/children")
-      if let child = children.split(separator: " ").first { throw refuse(child, "is a child of the runtime") }
+    try DescriptorCollection.checkEnds(
+      zip(tree.processes, result.processes).map { ($0.processID, $1.descriptors) })
+    do {
+      _ = try ProcessTree(processes: result.processes, zombies: result.zombies)
+    } catch {
+      throw CheckpointError.refused("the process tree cannot be made again: \(error)")
     }
-    let siblings = try ProcessFiles.text("/proc/\(initProcessID)/task/\(initProcessID)/children")
-    for sibling in siblings.split(separator: " ") where sibling != "\(processID)" {
-      throw refuse(sibling, "runs beside the runtime")
-    }
+    try memory.collect(&objects)
+    result.objects = objects.objects
+    return result
   }
 
   private static func makeDirectory(_ path: FilePath) throws {

@@ -2,9 +2,35 @@ import Linux
 import SnapshotFormat
 import SystemPackage
 
+/// The open file descriptions of a tree's processes, as far as they were looked at.
+struct OpenDescriptions {
+  /// A descriptor that is the first of its description.
+  struct Place {
+    var origin: Descriptor.Origin
+    var process: Int32
+    var descriptor: Descriptor
+  }
+  /// By what the kernel says they are: two descriptors of one description have the same link.
+  private var places: [String: [Place]] = [:]
+
+  /// The one that a descriptor shares, in its own process first; kcmp tells it from another opening of the same file.
+  func place(of number: Int32, of process: Int32, link: String) throws -> Place? {
+    let candidates = places[link] ?? []
+    for place in candidates.filter({ $0.process == process }) + candidates.filter({ $0.process != process })
+    where try Kernel.sameDescription((place.process, place.origin.number), (process, UInt32(number))) {
+      return place
+    }
+    return nil
+  }
+
+  mutating func add(_ place: Place, link: String) { places[link, default: []].append(place) }
+}
+
 /// Reads the open descriptors of a frozen process.
 struct DescriptorCollection {
   let process: Int32
+  /// Its place in the tree.
+  let index: UInt32
   let supplied: [SuppliedDescriptor]
   private var sockets: SocketCollection
   /// What comes back changed, for the user.
@@ -13,20 +39,22 @@ struct DescriptorCollection {
   /// Locks on the files that were collected.
   private(set) var locks: [FileLock] = []
 
-  init(process: Int32, supplied: [SuppliedDescriptor]) throws(SystemCallError) {
+  init(process: Int32, index: Int, supplied: [SuppliedDescriptor]) throws(SystemCallError) {
     self.process = process
+    self.index = UInt32(index)
     self.supplied = supplied
     sockets = try SocketCollection(process: process, supplied: supplied)
   }
 
-  mutating func collect(_ objects: inout SharedObjectCollection) throws -> [Descriptor] {
+  mutating func collect(
+    _ objects: inout SharedObjectCollection, _ descriptions: inout OpenDescriptions
+  ) throws -> [Descriptor] {
     let handle = try Kernel.openProcess(process)
     defer { try? handle.close() }
     let numbers = try ProcessFiles.numbers(in: "/proc/\(process)/fd")
     var links: [Int32: String] = [:]
     for number in numbers { links[number] = try ProcessFiles.link("/proc/\(process)/fd/\(number)") }
     var result: [Descriptor] = []
-    var firstOfLink: [String: [UInt32]] = [:]
     for number in numbers {
       let link = links[number] ?? ""
       let information = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
@@ -36,19 +64,21 @@ struct DescriptorCollection {
       let temporary: UInt32 = 0o20000000 | 0o200000
       if flags & temporary == temporary { flags &= ~temporary }
       if SharedObjectCollection.isNeeded(forDescriptorOf: link) { flags &= ~0o400000 }
-      // Two numbers with one open file description have the same link; kcmp tells them from two openings of one file.
-      var description = UInt32(number)
-      for candidate in firstOfLink[link] ?? []
-      where try Kernel.sameDescription(process: process, candidate, UInt32(number)) {
-        description = candidate
-        break
-      }
-      if description == UInt32(number) { firstOfLink[link, default: []].append(description) }
       var descriptor = Descriptor(
-        number: UInt32(number), description: description, statusFlags: flags & ~0o2000000,
+        number: UInt32(number), description: UInt32(number), statusFlags: flags & ~0o2000000,
         closeOnExec: flags & 0o2000000 != 0, kind: .closedConnection)
-      if let first = result.first(where: { $0.number == description }) {
-        descriptor.kind = first.kind
+      if let place = try descriptions.place(of: number, of: process, link: link) {
+        descriptor.kind = place.descriptor.kind
+        descriptor.origin = place.process == process ? place.descriptor.origin : place.origin
+        if place.process == process { descriptor.description = place.origin.number }
+        // Locks of the process itself are its own on a shared description too.
+        locks += try FileLock.all(process: process, number: number) {
+          .refused("descriptor \(number) of process \(process) is \(link): \($0)")
+        }
+        if place.process == process {
+          result.append(descriptor)
+          continue
+        }
       } else if link.hasPrefix("socket:[") {
         (descriptor.kind, descriptor.socketOptions) = try sockets.collect(
           number: number, inode: inode(of: link), handle: handle
@@ -58,8 +88,11 @@ struct DescriptorCollection {
           number: number, link: link, information: information, flags: flags, handle: handle, objects: &objects)
       }
       result.append(descriptor)
+      descriptions.add(
+        OpenDescriptions.Place(
+          origin: Descriptor.Origin(process: index, number: UInt32(number)), process: process, descriptor: descriptor),
+        link: link)
     }
-    try checkEnds(result)
     return result
   }
 
@@ -90,12 +123,15 @@ struct DescriptorCollection {
         ownWarnings.append("descriptor \(number): the inotify events that nobody has read are lost")
       }
       return .inotify(try Descriptor.InotifyWatch.all(process: process, number: number, refuse))
+    case "anon_inode:[pidfd]": return try processDescriptor(information, refuse)
     case "anon_inode:[eventpoll]": return .epoll(try epollEntries(number: number))
     default: break
     }
+    // From Linux 6.9 on process descriptors have a file system of their own (fs/pidfs.c).
+    if link.hasPrefix("pidfd:[") { return try processDescriptor(information, refuse) }
     guard link.hasPrefix("/") else { throw refuse("this kind of kernel object is not brought back yet") }
     if SharedObjectCollection.isNeeded(forDescriptorOf: link) {
-      let index = try objects.index(ofDescriptor: number, refuse)
+      let index = try objects.index(ofDescriptor: number, of: process, refuse)
       return .object(index: index, offset: information.number("pos") ?? 0)
     }
     let status = try FileStatus(path: "/proc/\(process)/root\(link)")
@@ -115,6 +151,16 @@ struct DescriptorCollection {
     default: throw refuse("this kind of file cannot be brought back")
     }
     return .file(path: link, offset: information.number("pos") ?? 0)
+  }
+
+  /// "NSpid:" of fdinfo has the ids in this daemon's namespace and in the sandbox's (pidfd_show_fdinfo, fs/pidfs.c).
+  private func processDescriptor(
+    _ information: ProcessFields, _ refuse: (String) -> CheckpointError
+  ) throws -> Descriptor.Kind {
+    guard let inner = information.numbers("NSpid").last, inner > 1 else {
+      throw refuse("its process has been waited for, or is not one of this sandbox's")
+    }
+    return .process(processID: inner)
   }
 
   private func inode(of link: String) -> UInt64 {
@@ -151,7 +197,7 @@ struct DescriptorCollection {
     return .pipe(pipe: inode, writes: writes, waiting: waiting, capacity: UInt32(capacity))
   }
 
-  private func hasWaiting(_ descriptor: Descriptor) -> Bool {
+  private static func hasWaiting(_ descriptor: Descriptor, of process: Int32) -> Bool {
     guard let handle = try? Kernel.openProcess(process) else { return false }
     defer { try? handle.close() }
     guard let end = try? Kernel.duplicate(Int32(descriptor.number), of: handle) else { return false }
@@ -173,36 +219,46 @@ struct DescriptorCollection {
 
   /// Refuses what is only half inside: an epoll set that watches a number that is closed, a socket pair whose other
   /// end somebody else holds.
-  private func checkEnds(_ descriptors: [Descriptor]) throws {
-    let numbers = Set(descriptors.map(\.number))
+  static func checkEnds(_ tree: [(process: Int32, descriptors: [Descriptor])]) throws {
+    let all = tree.flatMap(\.descriptors)
     var socketsInside: Set<UInt64> = []
-    for descriptor in descriptors {
+    for descriptor in all {
       if case .socketPair(let socket, _, _, _, _) = descriptor.kind { socketsInside.insert(socket) }
     }
-    for descriptor in descriptors {
-      switch descriptor.kind {
-      case .epoll(let entries):
-        for entry in entries where !numbers.contains(entry.target) {
-          throw CheckpointError.refused(
-            "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed"
-          )
-        }
-      case .fifo(let path, let pipe, _, _):
-        let isReadable = descriptors.contains { other in
-          if case .fifo(_, pipe, _, _) = other.kind { return other.statusFlags & 3 != 1 }
-          return false
-        }
-        if !isReadable, hasWaiting(descriptor) {
-          throw CheckpointError.refused(
-            "descriptor \(descriptor.number) of process \(process) is \(path): nobody can read what waits in it")
-        }
-      case .socketPair(let socket, let peer, _, _, _):
-        if peer == 0 || peer == socket || socketsInside.contains(peer) { continue }
-        throw CheckpointError.refused(
-          "descriptor \(descriptor.number) of process \(process) is a unix socket connected to a socket of another process"
-        )
-      default: break
+    for (process, descriptors) in tree {
+      let numbers = Set(descriptors.map(\.number))
+      for descriptor in descriptors where descriptor.origin == nil {
+        try check(descriptor, of: process, numbers, among: all, socketsInside)
       }
+    }
+  }
+
+  private static func check(
+    _ descriptor: Descriptor, of process: Int32, _ numbers: Set<UInt32>, among all: [Descriptor],
+    _ socketsInside: Set<UInt64>
+  ) throws {
+    switch descriptor.kind {
+    case .epoll(let entries):
+      for entry in entries where !numbers.contains(entry.target) {
+        throw CheckpointError.refused(
+          "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed"
+        )
+      }
+    case .fifo(let path, let pipe, _, _):
+      let isReadable = all.contains { other in
+        if case .fifo(_, pipe, _, _) = other.kind { return other.statusFlags & 3 != 1 }
+        return false
+      }
+      if !isReadable, hasWaiting(descriptor, of: process) {
+        throw CheckpointError.refused(
+          "descriptor \(descriptor.number) of process \(process) is \(path): nobody can read what waits in it")
+      }
+    case .socketPair(let socket, let peer, _, _, _):
+      if peer == 0 || peer == socket || socketsInside.contains(peer) { return }
+      throw CheckpointError.refused(
+        "descriptor \(descriptor.number) of process \(process) is a unix socket connected to a socket of another process"
+      )
+    default: break
     }
   }
 }

@@ -4,11 +4,15 @@ import SystemPackage
 
 /// A process all of whose threads stand still. Lives on one thread, as `ptrace(2)` demands; letting go of it lets
 /// the process go on.
-struct FrozenProcess: ~Copyable {
+final class FrozenProcess {
   /// As this daemon sees it.
   let processID: Int32
+  /// Its parent's id inside the sandbox.
+  let parentID: UInt32
+  /// Its id inside the sandbox.
+  var innerID: UInt32 { threads[0].innerID }
   /// The threads, the main one first, then by their id inside the sandbox.
-  let threads: [(traced: TracedThread, innerID: UInt32)]
+  private(set) var threads: [(traced: TracedThread, innerID: UInt32)]
   /// Its mappings.
   let areas: [MemoryArea]
   let memory: ProcessMemory
@@ -18,7 +22,7 @@ struct FrozenProcess: ~Copyable {
   let vdso: [UInt8]
 
   /// Stops every thread of a process.
-  static func freeze(processID: Int32) throws(CheckpointError) -> FrozenProcess {
+  static func freeze(processID: Int32, parentID: UInt32) throws(CheckpointError) -> FrozenProcess {
     var stopped: [Int32: TracedThread] = [:]
     do {
       // A thread can make another one until it stands: look again until nothing new appears.
@@ -32,7 +36,8 @@ struct FrozenProcess: ~Copyable {
         if !added { break }
       }
       guard stopped[processID] != nil else {
-        throw CheckpointError(code: .processEnded, message: "the process ended before its snapshot was taken")
+        throw CheckpointError(
+          code: .processEnded, message: "process \(processID) ended before its snapshot was taken")
       }
       var threads: [(traced: TracedThread, innerID: UInt32)] = []
       for (thread, traced) in stopped {
@@ -57,7 +62,7 @@ struct FrozenProcess: ~Copyable {
         throw CheckpointError(code: .refused, message: "the vDSO of process \(processID) holds no syscall instruction")
       }
       return FrozenProcess(
-        processID: processID, threads: threads, areas: areas, memory: memory,
+        processID: processID, parentID: parentID, threads: threads, areas: areas, memory: memory,
         instruction: library.start + UInt64(offset), vdso: vdso)
     } catch {
       for traced in stopped.values { traced.detach() }
@@ -66,10 +71,11 @@ struct FrozenProcess: ~Copyable {
   }
 
   private init(
-    processID: Int32, threads: [(traced: TracedThread, innerID: UInt32)], areas: [MemoryArea],
+    processID: Int32, parentID: UInt32, threads: [(traced: TracedThread, innerID: UInt32)], areas: [MemoryArea],
     memory: consuming ProcessMemory, instruction: UInt64, vdso: [UInt8]
   ) {
     self.processID = processID
+    self.parentID = parentID
     self.threads = threads
     self.areas = areas
     self.memory = memory
@@ -77,9 +83,13 @@ struct FrozenProcess: ~Copyable {
     self.vdso = vdso
   }
 
-  deinit {
+  /// Lets it go on.
+  func letGo() {
     for thread in threads { thread.traced.detach() }
+    threads = []
   }
+
+  deinit { letGo() }
 }
 
 /// A stopped thread that makes system calls for us, with a scratch area on its stack below the red zone.
@@ -89,7 +99,7 @@ struct BorrowedThread: ~Copyable {
   let scratch: UInt64
   private let instruction: UInt64
 
-  init(_ thread: TracedThread, in process: borrowing FrozenProcess) throws(SystemCallError) {
+  init(_ thread: TracedThread, in process: FrozenProcess) throws(SystemCallError) {
     self.thread = thread
     registers = Registers(words: try thread.registers())
     scratch = (registers[.rsp] &- 1024) & ~63

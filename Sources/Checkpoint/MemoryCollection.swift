@@ -2,11 +2,9 @@ import Linux
 import SnapshotFormat
 import SystemPackage
 
-/// Reads a frozen process's memory: mappings into values, pages into the image.
+/// Reads the memory of frozen processes: mappings into values, pages into the image.
 struct MemoryCollection: ~Copyable {
-  private(set) var mappings: [Mapping] = []
   private(set) var files: [Compatibility.File] = []
-  private(set) var library = VirtualLibrary(start: 0, lengths: [0, 0, 0])
   private var fileIndices: [String: UInt32] = [:]
   private var image: ImageWriter
   /// Mappings of the restorer lie below this address; programs cannot use them.
@@ -23,8 +21,11 @@ struct MemoryCollection: ~Copyable {
   /// Length and digest of the image, which is synced.
   consuming func finish() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) { try image.finish() }
 
-  /// Collects every mapping of the process.
-  mutating func collect(_ process: borrowing FrozenProcess, objects: inout SharedObjectCollection) throws {
+  /// Collects every mapping of a process.
+  mutating func collect(
+    _ process: FrozenProcess, objects: inout SharedObjectCollection
+  ) throws -> (mappings: [Mapping], library: VirtualLibrary) {
+    var mappings: [Mapping] = []
     let pages = try PageMap(process: process.processID)
     var parts: [String: MemoryArea] = [:]
     for area in process.areas {
@@ -50,11 +51,12 @@ struct MemoryCollection: ~Copyable {
     guard clock == nil || clock?.start == data.end, code.start == data.end + clockLength else {
       throw CheckpointError.refused("[vvar] and [vdso] of process \(process.processID) do not lie side by side")
     }
-    library = VirtualLibrary(start: data.start, lengths: [data.end - data.start, clockLength, code.end - code.start])
+    let lengths = [data.end - data.start, clockLength, code.end - code.start]
+    return (mappings, VirtualLibrary(start: data.start, lengths: lengths))
   }
 
   private mutating func collect(
-    _ area: MemoryArea, of process: borrowing FrozenProcess, pages: borrowing PageMap,
+    _ area: MemoryArea, of process: FrozenProcess, pages: borrowing PageMap,
     objects: inout SharedObjectCollection
   ) throws -> Mapping {
     var protection: Mapping.Protection = []
@@ -82,7 +84,7 @@ struct MemoryCollection: ~Copyable {
   }
 
   private mutating func backing(
-    of area: MemoryArea, shared: Bool, process: borrowing FrozenProcess, objects: inout SharedObjectCollection
+    of area: MemoryArea, shared: Bool, process: FrozenProcess, objects: inout SharedObjectCollection
   ) throws -> Mapping.Backing {
     func refuse(_ reason: String) -> CheckpointError {
       .refused("process \(process.processID) maps \(describe(area)): \(reason)")
@@ -96,7 +98,8 @@ struct MemoryCollection: ~Copyable {
     if area.protectionKey != 0 { throw refuse("memory with a protection key cannot be brought back") }
     if area.inode == 0, !area.name.hasPrefix("/") { return .anonymous }
     if SharedObjectCollection.isNeeded(forMappingOf: area.name, shared: shared) {
-      return .object(index: try objects.index(ofMapping: area.start, area.end, refuse), offset: area.offset)
+      return .object(
+        index: try objects.index(ofMapping: area.start, area.end, of: process.processID, refuse), offset: area.offset)
     }
     if shared, area.permissions.contains("w") || area.flags.contains("mw") {
       throw refuse("a file outside /tmp and /dev/shm that is mapped shared and writable cannot be brought back")

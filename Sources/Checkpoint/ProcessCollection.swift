@@ -4,7 +4,7 @@ import SnapshotFormat
 extension ProcessState {
   /// Reads what belongs to the process as a whole. Refuses what cannot be brought back.
   init(
-    _ process: borrowing FrozenProcess, mappings: [Mapping], library: VirtualLibrary, descriptors: [Descriptor],
+    _ process: FrozenProcess, mappings: [Mapping], library: VirtualLibrary, descriptors: [Descriptor],
     initProcessID: Int32
   ) throws {
     let processID = process.processID
@@ -61,7 +61,8 @@ extension ProcessState {
         "the current directory of process \(processID), \(workingDirectory), cannot be brought back")
     }
 
-    let session = status.numbers("NSsid").last ?? 0
+    let deathSignal = try Self.option(2, of: process, through: borrowed)
+    let isSubreaper = try Self.option(37, of: process, through: borrowed) != 0
     let limits = try Kernel.resourceLimits(ofProcess: processID).map {
       ResourceLimit(resource: $0.resource, current: $0.current, maximum: $0.maximum)
     }
@@ -69,7 +70,9 @@ extension ProcessState {
     completed.dumpable = dumpable
     self.init(
       processID: main.innerID,
-      leadsSession: session == main.innerID,
+      parentID: process.parentID,
+      groupID: status.numbers("NSpgid").last ?? 0,
+      sessionID: status.numbers("NSsid").last ?? 0,
       executable: try ProcessFiles.link("/proc/\(processID)/exe"),
       layout: try AddressLayout(processID: processID, breakAddress: breakAddress),
       auxiliaryVector: try ProcessFiles.bytes("/proc/\(processID)/auxv"),
@@ -88,12 +91,24 @@ extension ProcessState {
     self.timers = posixTimers
     pendingSignals = pending
     self.futureLock = futureLock
+    exitSignal = ProcessStatistics(processID: processID)?.exitSignal ?? 17
+    parentDeathSignal = deathSignal
+    self.isSubreaper = isSubreaper
+  }
+
+  /// What an option of `prctl(2)` answers through a pointer: PR_GET_PDEATHSIG 2, PR_GET_CHILD_SUBREAPER 37
+  /// (linux/prctl.h).
+  private static func option(
+    _ option: UInt64, of process: FrozenProcess, through borrowed: borrowing BorrowedThread
+  ) throws -> UInt32 {
+    guard try borrowed.call(157, option, borrowed.scratch) == 0 else { return 0 }
+    return UInt32(truncatingIfNeeded: try process.memory.words(at: borrowed.scratch, count: 1)[0])
   }
 
   /// What `mlockall(2)` was told about mappings to come: the kernel shows it in the flags of a new one only. Called
   /// for processes that have locked memory.
   private static func futureLock(
-    of process: borrowing FrozenProcess, through borrowed: borrowing BorrowedThread
+    of process: FrozenProcess, through borrowed: borrowing BorrowedThread
   ) throws -> UInt32 {
     // mmap of one page without access, MAP_PRIVATE | MAP_ANONYMOUS; EAGAIN: the limit leaves no room to lock it.
     let address = try borrowed.call(9, 0, SnapshotManifest.pageSize, 0, 0x22, .max, 0)

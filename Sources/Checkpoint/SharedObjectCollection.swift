@@ -2,7 +2,7 @@ import Linux
 import SnapshotFormat
 import SystemPackage
 
-/// Gathers what mappings and descriptors of a frozen process share: shared memory, memory files, deleted files, the
+/// Gathers what mappings and descriptors of a frozen process tree share: shared memory, memory files, deleted files, the
 /// files of /dev/shm, and files of /tmp that are mapped shared. Every clone gets its own.
 struct SharedObjectCollection {
   private static let deletedSuffix = " (deleted)"
@@ -15,8 +15,8 @@ struct SharedObjectCollection {
   }
   /// Where an object's file is found, as long as the process is frozen.
   private enum Source {
-    case descriptor(Int32)
-    case mapping(start: UInt64, end: UInt64)
+    case descriptor(Int32, process: Int32)
+    case mapping(start: UInt64, end: UInt64, process: Int32)
     case sharedMemoryFile(name: String)
   }
 
@@ -50,13 +50,15 @@ struct SharedObjectCollection {
   static func isNeeded(forDescriptorOf name: String) -> Bool { name.hasSuffix(deletedSuffix) }
 
   /// The object that is open as descriptor `number`.
-  mutating func index(ofDescriptor number: Int32, _ refuse: Refusal) throws -> UInt32 {
-    try index(of: .descriptor(number), refuse)
+  mutating func index(ofDescriptor number: Int32, of process: Int32, _ refuse: Refusal) throws -> UInt32 {
+    try index(of: .descriptor(number, process: process), refuse)
   }
 
   /// The object that is mapped at [start, end).
-  mutating func index(ofMapping start: UInt64, _ end: UInt64, _ refuse: Refusal) throws -> UInt32 {
-    try index(of: .mapping(start: start, end: end), refuse)
+  mutating func index(
+    ofMapping start: UInt64, _ end: UInt64, of process: Int32, _ refuse: Refusal
+  ) throws -> UInt32 {
+    try index(of: .mapping(start: start, end: end, process: process), refuse)
   }
 
   /// Writes the content of all objects into the image.
@@ -69,8 +71,8 @@ struct SharedObjectCollection {
 
   private func open(_ source: Source) throws(SystemCallError) -> OpenFile {
     switch source {
-    case .descriptor(let number): try OpenFile(descriptor: number, of: process)
-    case .mapping(let start, let end): try OpenFile(mappedFrom: start, to: end, by: process)
+    case .descriptor(let number, let process): try OpenFile(descriptor: number, of: process)
+    case .mapping(let start, let end, let process): try OpenFile(mappedFrom: start, to: end, by: process)
     case .sharedMemoryFile(let name): try OpenFile(path: "/proc/\(process)/root/dev/shm/\(name)")
     }
   }

@@ -3,7 +3,7 @@ import SnapshotFormat
 
 extension ThreadState {
   /// Reads a stopped thread.
-  init(_ thread: TracedThread, innerID: UInt32, of process: borrowing FrozenProcess, commonCPUs: String?) throws {
+  init(_ thread: TracedThread, innerID: UInt32, of process: FrozenProcess, commonCPUs: String?) throws {
     let borrowed = try BorrowedThread(thread, in: process)
     let sequence = try thread.restartableSequence()
     // prctl(PR_GET_TID_ADDRESS) and sigaltstack write to the scratch area.

@@ -7,7 +7,7 @@ extension PosixTimer {
   /// borrowed thread.
   ///
   /// The kernel does not tell whether a timer was set to an absolute time: all come back with the time that remains.
-  static func all(of process: borrowing FrozenProcess, through borrowed: borrowing BorrowedThread) throws
+  static func all(of process: FrozenProcess, through borrowed: borrowing BorrowedThread) throws
     -> [PosixTimer]
   {
     let processID = process.processID

@@ -44,14 +44,33 @@ public enum Kernel {
     return FileDescriptor(rawValue: CInt(result))
   }
 
-  /// Whether two descriptors of a process share one open file description (`kcmp(2)`, KCMP_FILE).
+  /// Whether two descriptors, each of a process, share one open file description (`kcmp(2)`, KCMP_FILE).
   public static func sameDescription(
-    process: Int32, _ first: UInt32, _ second: UInt32
+    _ first: (process: Int32, number: UInt32), _ second: (process: Int32, number: UInt32)
   ) throws(SystemCallError) -> Bool {
-    let pid = UInt(process)
-    return try checked(
-      thaw_syscall(312, pid, pid, UInt(THAW_KCMP_FILE), UInt(first), UInt(second), 0), "kcmp", "\(process)")
-      == 0
+    let result = thaw_syscall(
+      312, UInt(first.process), UInt(second.process), UInt(THAW_KCMP_FILE), UInt(first.number), UInt(second.number), 0)
+    return try checked(result, "kcmp", "\(second.process)") == 0
+  }
+
+  /// What two processes may share, with its number in linux/kcmp.h.
+  public enum SharedState: UInt, Sendable, CaseIterable {
+    /// Memory, CLONE_VM.
+    case memory = 1
+    /// The descriptor table, CLONE_FILES.
+    case descriptors = 2
+    /// Current directory and umask, CLONE_FS.
+    case directory = 3
+    /// Signal actions, CLONE_SIGHAND.
+    case signalActions = 4
+  }
+
+  /// Whether two processes share something (`kcmp(2)`).
+  public static func share(
+    _ state: SharedState, _ first: Int32, _ second: Int32
+  ) throws(SystemCallError) -> Bool {
+    let result = thaw_syscall(312, UInt(first), UInt(second), state.rawValue, 0, 0, 0)
+    return try checked(result, "kcmp", "\(second)") == 0
   }
 
   /// Clocks that count from a start, with their numbers in linux/time.h.

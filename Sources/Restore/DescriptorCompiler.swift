@@ -22,9 +22,12 @@ struct DescriptorCompiler {
   private var fifos: Set<UInt64> = []
   private var made: Set<UInt32> = []
 
-  init(process: ProcessState, objects: SharedObjectCompiler, base: UInt64, parking: ParkingPlace) {
-    descriptors = process.descriptors
-    credentials = process.credentials
+  init(
+    descriptors: [Descriptor], credentials: Credentials, objects: SharedObjectCompiler, base: UInt64,
+    parking: ParkingPlace
+  ) {
+    self.descriptors = descriptors
+    self.credentials = credentials
     self.objects = objects
     self.base = base
     self.parking = parking
@@ -93,6 +96,7 @@ struct DescriptorCompiler {
         emit(SystemCallNumber.inotify_init1, [0], into: temporary)
         move(temporary, to: number, onExec)
         setStatus(descriptor)
+      case .process: break  // made when the processes exist
       case .fifo(let path, let pipe, _, _):
         if fifos.insert(pipe).inserted { makeFIFO(pipe, path, through: temporary, &builder) }
         // Both ends are open once, so that none waits for the other.
@@ -109,16 +113,27 @@ struct DescriptorCompiler {
       guard case .socket(let socket) = descriptor.kind else { continue }
       operations += sockets.connect(socket, number: UInt64(descriptor.number), &builder)
     }
-    for descriptor in descriptors where descriptor.description == descriptor.number {
+    operations += DescriptorCompiler.watched(descriptors, &builder)
+    return operations
+  }
+
+  /// Fills epoll sets, when what they watch exists. By the process that has filled them: they know what they watch by
+  /// its numbers, and signal descriptors wake the process that has put them in.
+  static func watched(_ descriptors: [Descriptor], _ builder: inout ProgramBuilder) -> [Operation] {
+    var operations: [Operation] = []
+    for descriptor in descriptors where descriptor.isFirst {
       guard case .epoll(let entries) = descriptor.kind else { continue }
       for entry in entries {
         // struct epoll_event is packed: events 4, data 8. EPOLL_CTL_ADD is 1.
         let event =
           (0..<4).map { UInt8(truncatingIfNeeded: entry.events >> (8 * $0)) }
           + (0..<8).map { UInt8(truncatingIfNeeded: entry.data >> (8 * $0)) }
-        emit(
-          SystemCallNumber.epoll_ctl,
-          [.value(UInt64(descriptor.number)), 1, .value(UInt64(entry.target)), .value(builder.place(event))])
+        operations.append(
+          Operation(
+            number: SystemCallNumber.epoll_ctl,
+            arguments: [
+              .value(UInt64(descriptor.number)), 1, .value(UInt64(entry.target)), .value(builder.place(event)),
+            ]))
       }
     }
     return operations

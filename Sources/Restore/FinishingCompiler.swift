@@ -16,7 +16,7 @@ struct FinishingCompiler {
           number: SystemCallNumber.close_range, arguments: [.value(parked.lowerBound), .value(parked.upperBound), 0]))
     }
     operations += process.fileLocks.map { lock($0, &builder) }
-    for descriptor in process.descriptors where descriptor.description == descriptor.number {
+    for descriptor in process.descriptors where descriptor.isFirst {
       guard case .inotify(let watches) = descriptor.kind else { continue }
       for watch in watches { operations += self.watch(watch, UInt64(descriptor.number), &builder) }
     }

@@ -3,13 +3,18 @@ import SnapshotFormat
 
 /// Compiles a manifest to a restore program. Pure: the same manifest gives the same bytes.
 struct ProgramCompiler {
-  private let manifest: SnapshotManifest
-  private var process: ProcessState { manifest.process }
-  private var builder = ProgramBuilder()
+  let manifest: SnapshotManifest
+  let tree: ProcessTree
+  /// The process that is being compiled.
+  var process: ProcessState
+  var builder = ProgramBuilder()
   /// Descriptors from here on are the restorer's.
-  private let descriptorBase: UInt64
-  private var parking: ParkingPlace
-  private let sharedObjects: SharedObjectCompiler
+  let descriptorBase: UInt64
+  var parking: ParkingPlace
+  let sharedObjects: SharedObjectCompiler
+  let union: DescriptorUnion
+  /// Where each node's header is.
+  var headers: [Int] = [0]
 
   /// Compiles `manifest`.
   static func compile(_ manifest: SnapshotManifest) throws(RestoreError) -> RestoreProgram {
@@ -19,28 +24,66 @@ struct ProgramCompiler {
 
   private init(_ manifest: SnapshotManifest) throws(RestoreError) {
     self.manifest = manifest
-    let highest = manifest.process.descriptors.map(\.number).max() ?? 0
+    do { tree = try ProcessTree(processes: manifest.processes, zombies: manifest.zombies) } catch {
+      throw RestoreError(code: .failed, message: "the process tree cannot be made: \(error)")
+    }
+    process = manifest.process
+    let highest = manifest.processes.flatMap(\.descriptors).map(\.number).max() ?? 0
     descriptorBase = UInt64(max(highest + 1, 64))
     parking = ParkingPlace(base: descriptorBase)
-    sharedObjects = try SharedObjectCompiler(process: manifest.process, parking: &parking)
+    sharedObjects = try SharedObjectCompiler(manifest, parking: &parking)
+    union = DescriptorUnion(manifest.processes, parking: &parking)
   }
 
   private mutating func program() throws(RestoreError) -> RestoreProgram {
+    for _ in tree.nodes.dropFirst() {
+      headers.append(builder.reserve(MemoryLayout<restore_program>.size, alignment: 64))
+    }
     var header = restore_program()
     header.magic = RESTORE_PROGRAM_MAGIC
+    header.monotonic = manifest.clocks.monotonic
+    header.boottime = manifest.clocks.boottime
+    let memory = try memoryPhase()
+    header.memory = builder.place(memory)
+    let instance = try instancePhase()
+    fill(&header, instance: instance)
+    var counts = (memory: memory.count, instance: instance.count, main: Int(header.main.count))
+    for (place, node) in tree.nodes.enumerated().dropFirst() {
+      var header = restore_program()
+      switch node.kind {
+      case .process(let index):
+        process = manifest.processes[index]
+        builder.resetSlots()
+        let instance = try instancePhase(ofProcess: index, at: place)
+        fill(&header, instance: instance)
+        counts.instance += instance.count
+      case .zombie(let zombie): header.instance = builder.place(ended(zombie, at: place))
+      case .passing: header.instance = builder.place(passing(at: place))
+      }
+      header.main_process_id = UInt64(node.processID)
+      header.processes = UInt64(manifest.processes.count - 1)
+      builder.store(header, at: headers[place])
+    }
+    header.processes = UInt64(tree.nodes.count - 1)
+    header.size = UInt64(builder.bytes.count)
+    let room = UInt64(RESTORE_PROGRAM_END) - UInt64(RESTORE_PROGRAM_BASE)
+    guard header.size <= room else {
+      throw RestoreError(
+        code: .failed, message: "the restore program takes \(header.size) bytes; there is room for \(room)")
+    }
+    builder.store(header, at: 0)
+    return RestoreProgram(bytes: builder.bytes, counts: counts)
+  }
+
+  /// What the header of every process has.
+  private mutating func fill(_ header: inout restore_program, instance: [Operation]) {
     header.vvar_start = process.vdso.start
     header.vvar_length = process.vdso.lengths[0]
     header.vvar_vclock_length = process.vdso.lengths[1]
     header.vdso_length = process.vdso.lengths[2]
     header.main_process_id = UInt64(process.processID)
-    header.monotonic = manifest.clocks.monotonic
-    header.boottime = manifest.clocks.boottime
     header.descriptor_base = descriptorBase
-    let memory = try memoryPhase()
-    header.memory = builder.place(memory)
-    let instance = try instancePhase()
     header.instance = builder.place(instance)
-
     let others = process.threads.dropFirst()
     let size = MemoryLayout<restore_thread>.stride
     let threadOffset = builder.reserve(others.count * size, alignment: 64)
@@ -57,14 +100,6 @@ struct ProgramCompiler {
     header.main_frame = frame(process.threads[0])
     header.main_fs_base = process.threads[0].registers[.fsBase]
     header.main_gs_base = process.threads[0].registers[.gsBase]
-    header.size = UInt64(builder.bytes.count)
-    let room = UInt64(RESTORER_END) - UInt64(RESTORE_PROGRAM_BASE)
-    guard header.size <= room else {
-      throw RestoreError(
-        code: .failed, message: "the restore program takes \(header.size) bytes; there is room for \(room)")
-    }
-    builder.store(header, at: 0)
-    return RestoreProgram(bytes: builder.bytes, counts: (memory.count, instance.count, main.count))
   }
 
   // MARK: Memory, once in the template
@@ -73,20 +108,14 @@ struct ProgramCompiler {
     var operations: [Operation] = []
     let fileSlot = try builder.slot()
     let image = Int(RESTORE_SLOT_IMAGE)
-    // PR_SET_MM_MAP comes first: it is slower with many mappings. struct prctl_mm_map: 11 words, auxv, auxv_size,
-    // exe_fd.
-    let auxiliary = builder.place(process.auxiliaryVector)
-    let map = builder.place(words: process.layout.words + [auxiliary, UInt64(process.auxiliaryVector.count)])
-    operations.append(open(process.executable, flags: Flag.closeOnExec, into: fileSlot))
-    operations.append(
-      Operation(number: UInt16(RESTORE_OP_POKE32.rawValue), arguments: [.value(map + 100), .value(UInt64(fileSlot))]))
-    operations.append(Operation(number: SystemCallNumber.prctl, arguments: [35, 14, .value(map), 104, 0]))
-    operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)]))
+    // PR_SET_MM_MAP comes first: it is slower with many mappings.
+    operations += layoutOperations(fileSlot, executable: process.executable)
 
     var openFile: UInt32?
     var filled: [Mapping.Extent] = []
     var late: [Operation] = []
-    for mapping in process.mappings {
+    let mappings = process.mappings + parkedMappings
+    for mapping in mappings {
       let length = mapping.end - mapping.start
       // Pages that a fork would wipe come back as zeros, which is what makes fork-aware random generators seed
       // themselves anew.
@@ -134,14 +163,49 @@ struct ProgramCompiler {
     operations += sharedObjects.templateOperations(&filled)
     operations += fill(filled, from: image)
     // MADV_COLLAPSE of linux/mman.h. Where no huge page can be had, small ones do.
-    operations += process.mappings.flatMap(\.hugePageRanges).map { range in
+    operations += mappings.flatMap(\.hugePageRanges).map { range in
       Operation(
         number: SystemCallNumber.madvise, check: RESTORE_MAY_FAIL.rawValue,
         arguments: [.value(range.start), .value(range.length), 25])
     }
     operations += late
     operations += inheritedState()
+    // The bounding set is inherited; the template itself keeps the capabilities it has. PR_CAPBSET_DROP 24; 40 is
+    // the last capability of linux/capability.h.
+    for capability in UInt64(0)...40 {
+      operations.append(
+        Operation(
+          number: SystemCallNumber.prctl, check: RESTORE_MAY_FAIL.rawValue,
+          arguments: [24, .value(capability), 0, 0, 0]))
+    }
     return operations
+  }
+
+  /// The memory of the processes besides the first, where the template holds it.
+  private var parkedMappings: [Mapping] {
+    zip(manifest.processes, sharedObjects.parked).dropFirst().flatMap { process, places in
+      zip(process.mappings, places).compactMap { mapping, place in
+        if case .object = mapping.backing { nil } else { mapping.moved(to: place) }
+      }
+    }
+  }
+
+  /// Tells the kernel where things are. Without an executable, the process keeps the one that it has.
+  mutating func layoutOperations(_ fileSlot: Int, executable: String?) -> [Operation] {
+    // struct prctl_mm_map: 11 words, auxv, auxv_size, exe_fd.
+    let auxiliary = builder.place(process.auxiliaryVector)
+    let none: UInt64 = executable == nil ? 0xffff_ffff << 32 : 0
+    let map = builder.place(
+      words: process.layout.words + [auxiliary, UInt64(process.auxiliaryVector.count) | none])
+    let setting = Operation(number: SystemCallNumber.prctl, arguments: [35, 14, .value(map), 104, 0])
+    guard let executable else { return [setting] }
+    return [
+      open(executable, flags: Flag.closeOnExec, into: fileSlot),
+      Operation(
+        number: UInt16(RESTORE_OP_POKE32.rawValue), arguments: [.value(map + 100), .value(UInt64(fileSlot))]),
+      setting,
+      Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)]),
+    ]
   }
 
   /// Reads the image into place: `preadv(2)` with as many extents a call as lie side by side in the image.
@@ -180,8 +244,17 @@ struct ProgramCompiler {
   }
 
   /// Process state that a clone inherits from the template: set once.
-  private mutating func inheritedState() -> [Operation] {
+  mutating func inheritedState() -> [Operation] {
     var operations: [Operation] = []
+    // A process that is forked has its parent's actions.
+    let own = Set(process.signalActions.map(\.signal))
+    let standard = builder.place(words: [0, 0, 0, 0])
+    for signal in Set(manifest.processes.flatMap(\.signalActions).map(\.signal)).sorted()
+    where !own.contains(signal) && process.processID != manifest.process.processID {
+      operations.append(
+        Operation(
+          number: SystemCallNumber.rt_sigaction, arguments: [.value(UInt64(signal)), .value(standard), 0, 8]))
+    }
     for action in process.signalActions {
       let address = builder.place(words: action.words)
       operations.append(
@@ -192,38 +265,51 @@ struct ProgramCompiler {
     for limit in process.resourceLimits where !isLate(limit) {
       operations.append(set(limit))
     }
-    // The bounding set is inherited; the template itself keeps the capabilities it has. PR_CAPBSET_DROP 24; 40 is
-    // the last capability of linux/capability.h.
-    for capability in UInt64(0)...40 {
-      operations.append(
-        Operation(
-          number: SystemCallNumber.prctl, check: RESTORE_MAY_FAIL.rawValue,
-          arguments: [24, .value(capability), 0, 0, 0]))
-    }
     return operations
   }
 
   // MARK: Instance, in every clone
 
   private mutating func instancePhase() throws(RestoreError) -> [Operation] {
-    var operations: [Operation] = []
-    if process.leadsSession {
-      operations.append(Operation(number: SystemCallNumber.setsid, arguments: []))
-    }
+    var operations = [Operation(number: SystemCallNumber.setsid, arguments: [])]
     operations.append(
       Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
     operations += try sharedObjects.objects(&builder)
     var descriptors = DescriptorCompiler(
-      process: process, objects: sharedObjects, base: descriptorBase, parking: parking)
+      descriptors: union.descriptors, credentials: process.credentials, objects: sharedObjects, base: descriptorBase,
+      parking: parking)
     operations += try descriptors.compile(&builder)
     parking = descriptors.parking
-    operations += try sharedObjects.mappings(&builder, parking: &parking)
+    if tree.nodes.count > 1 {
+      operations.append(
+        Operation(
+          number: SystemCallNumber.mmap, check: RESTORE_MUST_EQUAL_FIRST.rawValue,
+          arguments: [
+            .value(UInt64(RESTORE_SHARED)), .value(SnapshotManifest.pageSize), 3,
+            .value(Flag.mapShared | Flag.mapAnonymous | Flag.mapFixed), .value(.max), 0,
+          ]))
+      operations += births(tree.nodes[0].children) + settlement(at: 0)
+      operations += try processDescriptors()
+    }
+    operations += try sharedObjects.mappings(ofProcess: 0, &builder, parking: &parking)
+    let seals = sharedObjects.seals()
+    if !seals.isEmpty, manifest.processes.count > 1 { operations.append(wait(.mapped, manifest.processes.count - 1)) }
+    operations += seals
+    operations += ownState()
+    return operations
+  }
+
+  /// What ends the making of a process but for its threads.
+  mutating func ownState() -> [Operation] {
+    var operations: [Operation] = []
     // linux/membarrier.h: each registration is a command of its own.
     for bit in 0..<32 where process.membarrierRegistrations & 1 << bit != 0 {
       operations.append(Operation(number: SystemCallNumber.membarrier, arguments: [.value(1 << bit), 0, 0]))
     }
-    operations += FinishingCompiler(process: process, parked: parking.taken).compile(&builder)
-    return operations
+    if process.isSubreaper {
+      operations.append(Operation(number: SystemCallNumber.prctl, arguments: [36, 1, 0, 0, 0]))
+    }
+    return operations + FinishingCompiler(process: process, parked: parking.taken).compile(&builder)
   }
 
   /// What makes time pass for the process: nothing of it happens while an armed clone waits. All threads exist, and
@@ -287,6 +373,11 @@ struct ProgramCompiler {
     if credentials.noNewPrivileges {
       operations.append(Operation(number: SystemCallNumber.prctl, arguments: [38, 1, 0, 0, 0]))  // PR_SET_NO_NEW_PRIVS
     }
+    // After the users: a change of them ends it. PR_SET_PDEATHSIG.
+    if process.parentDeathSignal != 0, thread.threadID == process.processID {
+      operations.append(
+        Operation(number: SystemCallNumber.prctl, arguments: [1, .value(UInt64(process.parentDeathSignal)), 0, 0, 0]))
+    }
     operations += timers.pendingSignals(of: thread, &builder)
     return operations
   }
@@ -312,6 +403,9 @@ struct ProgramCompiler {
     }
     // The first is the sandbox's. Those after it are the program's own, and may forbid what is still to be done.
     if let filter = process.seccompFilters.first { operations.append(install(filter)) }
+    if process.processID == manifest.process.processID, manifest.processes.count > 1 {
+      operations.append(wait(.ready, manifest.processes.count - 1))
+    }
     return operations
   }
 
@@ -363,7 +457,7 @@ struct ProgramCompiler {
     TimerCompiler(process: process, kernelRelease: manifest.compatibility.kernelRelease)
   }
 
-  private mutating func open(_ path: String, flags: UInt64, into slot: Int) -> Operation {
+  mutating func open(_ path: String, flags: UInt64, into slot: Int) -> Operation {
     Operation(
       number: SystemCallNumber.openat, resultSlot: slot,
       arguments: [.value(Flag.currentDirectory), .value(builder.place(path)), .value(flags), 0])

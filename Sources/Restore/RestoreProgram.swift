@@ -59,6 +59,15 @@ enum SystemCallNumber {
   static let mmap: UInt16 = 9
   static let mprotect: UInt16 = 10
   static let rt_sigaction: UInt16 = 13
+  static let rt_sigprocmask: UInt16 = 14
+  static let mremap: UInt16 = 25
+  static let wait4: UInt16 = 61
+  static let kill: UInt16 = 62
+  static let setpgid: UInt16 = 109
+  static let rt_sigtimedwait: UInt16 = 128
+  static let exit_group: UInt16 = 231
+  static let waitid: UInt16 = 247
+  static let pidfd_open: UInt16 = 434
   static let munmap: UInt16 = 11
   static let ioctl: UInt16 = 16
   static let pwrite64: UInt16 = 18
@@ -176,6 +185,9 @@ struct ProgramBuilder {
     for (index, operation) in operations.enumerated() { store(operation.encoded, at: offset + index * size) }
     return restore_phase(address: address(offset), count: UInt64(operations.count))
   }
+
+  /// Another process has slots of its own.
+  mutating func resetSlots() { nextSlot = Int(RESTORE_SLOT_FREE) }
 
   /// A slot that nobody else uses. Slots of operations that are done may be used again: see `Compiler`.
   mutating func slot() throws(RestoreError) -> Int {

@@ -8,19 +8,23 @@ import SnapshotFormat
 /// each object, writes its content from the staging area, maps it where it belongs, and unmaps the staging area before
 /// anything of the program's runs.
 struct SharedObjectCompiler {
-  let process: ProcessState
+  private let manifest: SnapshotManifest
   /// Numbers of the objects' descriptors while the clone is made.
   private let numbers: [UInt64]
   private let staging: UInt64
   private let stagingLength: UInt64
-  /// Where the staging area has each object's extents, and then each private mapping's.
+  /// Where the staging area has each object's extents, and each process's private mappings'.
   private let objectExtents: [[UInt64]]
-  private let mappingExtents: [[UInt64]]
+  private let mappingExtents: [[[UInt64]]]
+  /// Where the template holds the memory of the processes besides the first, each process's mappings in their order.
+  let parked: [[UInt64]]
+  /// All of what the template holds for clones, staging area and parked memory.
+  let hole: Range<UInt64>
 
-  init(process: ProcessState, parking: inout ParkingPlace) throws(RestoreError) {
-    self.process = process
+  init(_ manifest: SnapshotManifest, parking: inout ParkingPlace) throws(RestoreError) {
+    self.manifest = manifest
     var numbers: [UInt64] = []
-    for _ in process.objects { numbers.append(parking.next()) }
+    for _ in manifest.objects { numbers.append(parking.next()) }
     self.numbers = numbers
     var offset: UInt64 = 0
     func place(_ extents: [Mapping.Extent]) -> [UInt64] {
@@ -29,18 +33,40 @@ struct SharedObjectCompiler {
         return offset
       }
     }
-    let objects = process.objects.map { place($0.extents) }
-    let mappings = process.mappings.map { mapping in
-      if case .object = mapping.backing { place(mapping.extents) } else { [UInt64]() }
+    let objects = manifest.objects.map { place($0.extents) }
+    let mappings = manifest.processes.map { process in
+      process.mappings.map { mapping in
+        if case .object = mapping.backing { place(mapping.extents) } else { [UInt64]() }
+      }
     }
-    // A piece of the hole is borrowed for shared memory that has no descriptor yet.
-    let largest = process.objects.filter { $0.kind == .sharedMemory }.map(\.size).max() ?? 0
-    let hole = try process.hole(atLeast: offset + SharedObjectCompiler.pages(largest) + SnapshotManifest.pageSize)
-    staging = hole
     stagingLength = offset
-    objectExtents = objects.map { $0.map { hole + $0 } }
-    mappingExtents = mappings.map { $0.map { hole + $0 } }
+    // A piece of the hole is borrowed for shared memory that has no descriptor yet.
+    let largest = manifest.objects.filter { $0.kind == .sharedMemory }.map(\.size).max() ?? 0
+    offset += SharedObjectCompiler.pages(largest) + SnapshotManifest.pageSize
+    let places = manifest.processes.dropFirst().map { SharedObjectCompiler.park($0.mappings, &offset) }
+    let start = try SnapshotManifest.hole(atLeast: offset, in: manifest.processes)
+    hole = start..<start + offset
+    staging = start
+    objectExtents = objects.map { $0.map { start + $0 } }
+    mappingExtents = mappings.map { $0.map { $0.map { start + $0 } } }
+    parked = [[]] + places.map { $0.map { start + $0 } }
   }
+
+  /// Places for a process's memory, from `offset` on: each mapping lies in its huge page as it will, and none touches
+  /// another, so that they stay what they are.
+  private static func park(_ mappings: [Mapping], _ offset: inout UInt64) -> [UInt64] {
+    mappings.map { mapping in
+      if case .object = mapping.backing { return 0 }
+      let wanted = mapping.start % hugePage
+      var place = offset / hugePage * hugePage + wanted
+      if place < offset { place += hugePage }
+      offset = place + (mapping.end - mapping.start) + SnapshotManifest.pageSize
+      return place
+    }
+  }
+
+  /// Bytes that one entry of a page directory maps, x86-64.
+  private static let hugePage: UInt64 = 2 << 20
 
   private static func pages(_ bytes: UInt64) -> UInt64 {
     (bytes + SnapshotManifest.pageSize - 1) / SnapshotManifest.pageSize * SnapshotManifest.pageSize
@@ -50,8 +76,10 @@ struct SharedObjectCompiler {
   func templateOperations(_ filled: inout [Mapping.Extent]) -> [Operation] {
     guard stagingLength > 0 else { return [] }
     let extents =
-      zip(process.objects.map(\.extents), objectExtents).map { ($0, $1) }
-      + zip(process.mappings.map(\.extents), mappingExtents).map { ($0, $1) }
+      zip(manifest.objects.map(\.extents), objectExtents).map { ($0, $1) }
+      + zip(manifest.processes, mappingExtents).flatMap { process, places in
+        zip(process.mappings.map(\.extents), places).map { ($0, $1) }
+      }
     for (extents, places) in extents {
       // Private mappings of other files have their extents where they belong, and no places here.
       for (extent, place) in zip(extents, places) {
@@ -63,10 +91,10 @@ struct SharedObjectCompiler {
 
   /// In a clone, before its descriptors: makes every object and writes its content.
   func objects(_ builder: inout ProgramBuilder) throws(RestoreError) -> [Operation] {
-    guard !process.objects.isEmpty else { return [] }
+    guard !manifest.objects.isEmpty else { return [] }
     var operations: [Operation] = []
     let slot = try builder.slot()
-    for (index, object) in process.objects.enumerated() {
+    for (index, object) in manifest.objects.enumerated() {
       let number = numbers[index]
       operations += make(object, at: index, into: slot, &builder)
       operations.append(
@@ -97,9 +125,13 @@ struct SharedObjectCompiler {
   /// The path by which a clone opens an object once more, with a position and flags of its own.
   func path(of index: UInt32) -> String { "/proc/self/fd/\(numbers[Int(index)])" }
 
-  /// In a clone, after its descriptors: maps the objects where they belong, seals memory files, and unmaps the staging
-  /// area.
-  func mappings(_ builder: inout ProgramBuilder, parking: inout ParkingPlace) throws(RestoreError) -> [Operation] {
+  /// In each process of a clone, after its descriptors: maps the objects where they belong, and unmaps what the template
+  /// held for clones.
+  func mappings(
+    ofProcess place: Int, _ builder: inout ProgramBuilder, parking: inout ParkingPlace
+  ) throws(RestoreError) -> [Operation] {
+    let process = manifest.processes[place]
+    let mappingExtents = mappingExtents[place]
     var operations: [Operation] = []
     let slot = try builder.slot()
     var readers: [UInt32: UInt64] = [:]
@@ -164,16 +196,24 @@ struct SharedObjectCompiler {
       }
     }
     if let memory { operations.append(Operation(number: SystemCallNumber.close, arguments: [memory])) }
-    for (object, number) in zip(process.objects, numbers) {
+    if stagingLength > 0 || manifest.processes.count > 1 {
+      operations.append(
+        Operation(
+          number: SystemCallNumber.munmap,
+          arguments: [.value(hole.lowerBound), .value(hole.upperBound - hole.lowerBound)]))
+    }
+    return operations
+  }
+
+  /// When every process has mapped them: seals memory files.
+  func seals() -> [Operation] {
+    var operations: [Operation] = []
+    for (object, number) in zip(manifest.objects, numbers) {
       guard case .memoryFile(_, let seals) = object.kind, seals != 0, seals != SharedObjectCompiler.sealSeal else {
         continue
       }
       operations.append(  // F_ADD_SEALS of linux/fcntl.h
         Operation(number: SystemCallNumber.fcntl, arguments: [.value(number), 1033, .value(UInt64(seals))]))
-    }
-    if stagingLength > 0 {
-      operations.append(
-        Operation(number: SystemCallNumber.munmap, arguments: [.value(staging), .value(stagingLength)]))
     }
     return operations
   }
@@ -198,7 +238,7 @@ struct SharedObjectCompiler {
       let start = staging + stagingLength
       let length = SharedObjectCompiler.pages(object.size)
       let range = String(start, radix: 16) + "-" + String(start + length, radix: 16)
-      let noReserve = process.mappings.contains { mapping in
+      let noReserve = manifest.processes.lazy.flatMap(\.mappings).contains { mapping in
         guard case .object(let owner, _) = mapping.backing, mapping.flags.contains(.noReserve) else { return false }
         return Int(owner) == index
       }
@@ -247,13 +287,17 @@ struct SharedObjectCompiler {
   }
 }
 
-extension ProcessState {
-  /// A place in the address space, page-aligned, with at least `length` bytes where the process has nothing: in the
-  /// middle of the largest hole, away from heap and stack.
-  func hole(atLeast length: UInt64) throws(RestoreError) -> UInt64 {
-    let top: UInt64 = 0x7fff_ffff_f000
-    let library = vdso.lengths.reduce(0, +)
-    var taken = mappings.map { ($0.start, $0.end) } + [(vdso.start, vdso.start + library), (top, top)]
+extension SnapshotManifest {
+  /// A place in the address space, aligned to huge pages, with at least `length` bytes where none of the processes has
+  /// anything: in the middle of the largest hole, away from heap and stack.
+  static func hole(atLeast wanted: UInt64, in processes: [ProcessState]) throws(RestoreError) -> UInt64 {
+    let alignment: UInt64 = 2 << 20
+    let length = wanted + alignment
+    var taken = processes.flatMap { process in
+      process.mappings.map { ($0.start, $0.end) }
+        + [(process.vdso.start, process.vdso.start + process.vdso.lengths.reduce(0, +))]
+    }
+    taken.append((SnapshotManifest.top, SnapshotManifest.top))
     taken.sort { $0.0 < $1.0 }
     var best: (start: UInt64, length: UInt64) = (0, 0)
     var end: UInt64 = 0x40_0000  // above the restorer
@@ -264,6 +308,6 @@ extension ProcessState {
     guard best.length > length else {
       throw RestoreError(code: .failed, message: "the address space has no hole of \(length) bytes")
     }
-    return (best.start + (best.length - length) / 2) / SnapshotManifest.pageSize * SnapshotManifest.pageSize
+    return (best.start + (best.length - length) / 2 + alignment) / alignment * alignment
   }
 }

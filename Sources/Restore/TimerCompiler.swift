@@ -78,7 +78,7 @@ struct TimerCompiler {
           number: SystemCallNumber.timer_settime,
           arguments: [.value(UInt64(timer.id)), 0, .value(builder.place(words: timer.setting)), 0]))
     }
-    for descriptor in process.descriptors where descriptor.description == descriptor.number {
+    for descriptor in process.descriptors where descriptor.isFirst {
       guard case .timer(let timer) = descriptor.kind else { continue }
       operations += release(timer, of: UInt64(descriptor.number), &builder)
     }

@@ -2,6 +2,11 @@ extension Descriptor: BinaryCodable {
   func encode(into writer: inout BinaryWriter) {
     writer.put(number)
     writer.put(description)
+    writer.put(origin != nil)
+    if let origin {
+      writer.put(origin.process)
+      writer.put(origin.number)
+    }
     writer.put(statusFlags)
     writer.put(closeOnExec)
     writer.put(socketOptions)
@@ -58,11 +63,15 @@ extension Descriptor: BinaryCodable {
       writer.put(pipe)
       writer.put(waiting)
       writer.put(capacity)
+    case .process(let processID):
+      writer.put(13 as UInt8)
+      writer.put(processID)
     }
   }
   init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
     number = try reader.get()
     description = try reader.get()
+    origin = try reader.flag() ? Origin(process: try reader.get(), number: try reader.get()) : nil
     statusFlags = try reader.get()
     closeOnExec = try reader.flag()
     socketOptions = try reader.array()
@@ -93,6 +102,7 @@ extension Descriptor: BinaryCodable {
     case 12:
       kind = .fifo(
         path: try reader.string(), pipe: try reader.get(), waiting: try reader.data(), capacity: try reader.get())
+    case 13: kind = .process(processID: try reader.get())
     case let other: throw SnapshotFormatError("unknown kind \(other) of descriptor \(number)")
     }
   }

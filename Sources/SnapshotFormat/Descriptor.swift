@@ -23,7 +23,7 @@ public struct Descriptor: Sendable, Equatable {
     case timer(TimerDescriptor)
     /// A signalfd that accepts the signals of `mask` (bit n - 1 for signal n).
     case signals(mask: UInt64)
-    /// The object at this place in ``ProcessState/objects``, opened anew, at `offset`.
+    /// The object at this place in ``SnapshotManifest/objects``, opened anew, at `offset`.
     case object(index: UInt32, offset: UInt64)
     /// A socket that is not connected to another process: listening, bound, or neither; see ``SocketState``.
     case socket(SocketState)
@@ -32,6 +32,22 @@ public struct Descriptor: Sendable, Equatable {
     /// A named pipe (mkfifo(3)) at `path`; `pipe` is the same for all openings of one, and one of them carries the
     /// bytes that wait in it.
     case fifo(path: String, pipe: UInt64, waiting: [UInt8], capacity: UInt32)
+    /// A process descriptor (`pidfd_open(2)`) of a process inside the sandbox.
+    case process(processID: UInt32)
+  }
+
+  /// A descriptor of another process.
+  public struct Origin: Sendable, Hashable {
+    /// Which process, by its place in ``SnapshotManifest/processes``.
+    public var process: UInt32
+    /// The descriptor's number there.
+    public var number: UInt32
+
+    /// A descriptor of another process.
+    public init(process: UInt32, number: UInt32) {
+      self.process = process
+      self.number = number
+    }
   }
 
   /// A watch of an inotify instance.
@@ -70,8 +86,12 @@ public struct Descriptor: Sendable, Equatable {
 
   /// Its number.
   public var number: UInt32
-  /// The lowest number that has the same open file description.
+  /// The lowest number of this process that has the same open file description.
   public var description: UInt32
+  /// Where an earlier process has the same open file description: what `fork(2)` or SCM_RIGHTS have shared.
+  public var origin: Origin?
+  /// Whether no other descriptor before it has its open file description.
+  public var isFirst: Bool { description == number && origin == nil }
   /// Open flags (`fcntl(2)`, F_GETFL) without close-on-exec.
   public var statusFlags: UInt32
   /// FD_CLOEXEC.

@@ -56,7 +56,7 @@ public struct Mapping: Sendable, Equatable {
     case anonymous
     /// The file at this place in ``Compatibility/files``, from this byte on.
     case file(index: UInt32, offset: UInt64)
-    /// The object at this place in ``ProcessState/objects``, from this byte on.
+    /// The object at this place in ``SnapshotManifest/objects``, from this byte on.
     case object(index: UInt32, offset: UInt64)
   }
 

@@ -2,8 +2,12 @@
 public struct ProcessState: Sendable, Equatable {
   /// Its process id inside the sandbox.
   public var processID: UInt32
-  /// Whether it leads a session of its own.
-  public var leadsSession: Bool
+  /// Its parent's process id inside the sandbox; 1 for the first program, and for one whose parent has ended.
+  public var parentID: UInt32
+  /// Its process group, `getpgid(2)`.
+  public var groupID: UInt32
+  /// Its session, `getsid(2)`.
+  public var sessionID: UInt32
   /// The path of its executable inside the sandbox.
   public var executable: String
   /// Where the kernel's `mm_struct` says things are (`prctl(2)`, PR_SET_MM_MAP).
@@ -38,22 +42,29 @@ public struct ProcessState: Sendable, Equatable {
   public var timers: [PosixTimer] = []
   /// Signals that wait for any of its threads.
   public var pendingSignals: [PendingSignal] = []
-  /// Memory and files that mappings and descriptors share.
-  public var objects: [SharedObject] = []
   /// Locks on its open files.
   public var fileLocks: [FileLock] = []
   /// Flags of `mlockall(2)` for mappings to come: MCL_FUTURE 2, MCL_ONFAULT 4; 0 for none.
   public var futureLock: UInt32 = 0
+  /// The signal that its parent gets when it ends: SIGCHLD, or what `clone(2)` was told.
+  public var exitSignal: UInt32 = 17
+  /// The signal that it gets when its parent ends, PR_SET_PDEATHSIG; 0 for none.
+  public var parentDeathSignal: UInt32 = 0
+  /// PR_SET_CHILD_SUBREAPER.
+  public var isSubreaper = false
 
   /// A process of these parts.
   public init(
-    processID: UInt32, leadsSession: Bool, executable: String, layout: AddressLayout, auxiliaryVector: [UInt8],
-    vdso: VirtualLibrary, mappings: [Mapping], workingDirectory: String, umask: UInt32, signalActions: [SignalAction],
+    processID: UInt32, parentID: UInt32, groupID: UInt32, sessionID: UInt32, executable: String,
+    layout: AddressLayout, auxiliaryVector: [UInt8], vdso: VirtualLibrary, mappings: [Mapping],
+    workingDirectory: String, umask: UInt32, signalActions: [SignalAction],
     membarrierRegistrations: UInt64, intervalTimers: [[UInt64]], resourceLimits: [ResourceLimit],
     credentials: Credentials, seccompFilters: [[UInt64]], descriptors: [Descriptor], threads: [ThreadState]
   ) {
     self.processID = processID
-    self.leadsSession = leadsSession
+    self.parentID = parentID
+    self.groupID = groupID
+    self.sessionID = sessionID
     self.executable = executable
     self.layout = layout
     self.auxiliaryVector = auxiliaryVector
@@ -147,5 +158,33 @@ public struct Credentials: Sendable, Equatable {
     self.groups = groups
     self.noNewPrivileges = noNewPrivileges
     self.dumpable = dumpable
+  }
+}
+
+/// A process that has ended and that its parent has not waited for.
+public struct Zombie: Sendable, Equatable {
+  /// Its process id inside the sandbox.
+  public var processID: UInt32
+  /// Its parent's.
+  public var parentID: UInt32
+  /// Its process group.
+  public var groupID: UInt32
+  /// Its session.
+  public var sessionID: UInt32
+  /// What its parent will be told, as `wait(2)` encodes it.
+  public var status: UInt32
+  /// The signal that its parent got.
+  public var exitSignal: UInt32
+
+  /// A process that has ended.
+  public init(
+    processID: UInt32, parentID: UInt32, groupID: UInt32, sessionID: UInt32, status: UInt32, exitSignal: UInt32
+  ) {
+    self.processID = processID
+    self.parentID = parentID
+    self.groupID = groupID
+    self.sessionID = sessionID
+    self.status = status
+    self.exitSignal = exitSignal
   }
 }

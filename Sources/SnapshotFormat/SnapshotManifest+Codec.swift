@@ -4,7 +4,7 @@ extension SnapshotManifest {
   /// First bytes of a manifest of this architecture.
   static let magic: [UInt8] = Array("THAWSNAPx86_64\0\0".utf8)
   /// The layout's version; another one is refused.
-  static let version: UInt32 = 2
+  static let version: UInt32 = 3
   /// The longest manifest that is read, in bytes.
   public static let maximumBytes = 64 << 20
 
@@ -13,7 +13,9 @@ extension SnapshotManifest {
     var writer = BinaryWriter(bytes: SnapshotManifest.magic)
     writer.put(SnapshotManifest.version)
     compatibility.encode(into: &writer)
-    process.encode(into: &writer)
+    writer.put(processes)
+    writer.put(zombies)
+    writer.put(objects)
     writer.put(clocks.monotonic)
     writer.put(clocks.boottime)
     writer.put(imageBytes)
@@ -47,7 +49,9 @@ extension SnapshotManifest {
       throw SnapshotFormatError("version \(version) of the format; this program knows \(SnapshotManifest.version)")
     }
     compatibility = try Compatibility(from: &reader)
-    process = try ProcessState(from: &reader)
+    processes = try reader.array()
+    zombies = try reader.array()
+    objects = try reader.array()
     clocks = ClockReadings(monotonic: try reader.get(), boottime: try reader.get())
     imageBytes = try reader.get()
     imageDigest = try reader.data()
@@ -92,7 +96,9 @@ extension Compatibility.File: BinaryCodable {
 extension ProcessState: BinaryCodable {
   func encode(into writer: inout BinaryWriter) {
     writer.put(processID)
-    writer.put(leadsSession)
+    writer.put(parentID)
+    writer.put(groupID)
+    writer.put(sessionID)
     writer.put(executable)
     writer.put(words: layout.words)
     writer.put(auxiliaryVector)
@@ -113,13 +119,17 @@ extension ProcessState: BinaryCodable {
     writer.put(threads)
     writer.put(timers)
     writer.put(pendingSignals)
-    writer.put(objects)
     writer.put(fileLocks)
     writer.put(futureLock)
+    writer.put(exitSignal)
+    writer.put(parentDeathSignal)
+    writer.put(isSubreaper)
   }
   init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
     processID = try reader.get()
-    leadsSession = try reader.flag()
+    parentID = try reader.get()
+    groupID = try reader.get()
+    sessionID = try reader.get()
     executable = try reader.string()
     layout = AddressLayout(words: try reader.words(exactly: 11))
     auxiliaryVector = try reader.data()
@@ -139,9 +149,25 @@ extension ProcessState: BinaryCodable {
     threads = try reader.array()
     timers = try reader.array()
     pendingSignals = try reader.array()
-    objects = try reader.array()
     fileLocks = try reader.array()
     futureLock = try reader.get()
+    exitSignal = try reader.get()
+    parentDeathSignal = try reader.get()
+    isSubreaper = try reader.flag()
+  }
+}
+
+extension Zombie: BinaryCodable {
+  func encode(into writer: inout BinaryWriter) {
+    for word in [processID, parentID, groupID, sessionID, status, exitSignal] { writer.put(word) }
+  }
+  init(from reader: inout BinaryReader) throws(SnapshotFormatError) {
+    processID = try reader.get()
+    parentID = try reader.get()
+    groupID = try reader.get()
+    sessionID = try reader.get()
+    status = try reader.get()
+    exitSignal = try reader.get()
   }
 }
 

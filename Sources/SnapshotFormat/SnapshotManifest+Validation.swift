@@ -4,30 +4,40 @@ extension SnapshotManifest {
   /// Checks what the compiler of restore programs takes for granted.
   func validate() throws(SnapshotFormatError) {
     let page = SnapshotManifest.pageSize
-    let top: UInt64 = 0x7fff_ffff_f000
     func fail(_ message: String) throws(SnapshotFormatError) -> Never { throw SnapshotFormatError(message) }
     // An image that a disk could hold, every page of which stands for one page of memory.
     guard imageBytes <= 1 << 46 else { try fail("an image of \(imageBytes) bytes") }
-    let extents = process.mappings.lazy.flatMap(\.extents).map(\.length)
-    let objectExtents = process.objects.lazy.flatMap(\.extents).map(\.length)
+    let extents = processes.lazy.flatMap(\.mappings).flatMap(\.extents).map(\.length)
+    let objectExtents = objects.lazy.flatMap(\.extents).map(\.length)
     var unclaimed = imageBytes
     for length in Array(extents) + Array(objectExtents) {
       guard length <= unclaimed else { try fail("the extents are longer than the image") }
       unclaimed -= length
     }
-    try process.vdso.validate(below: top)
     guard imageBytes % page == 0 else { try fail("the image's length \(imageBytes) is not whole pages") }
     // Nanoseconds as the kernel counts them, ktime_t: 63 bits.
     guard clocks.monotonic < 1 << 62, clocks.boottime < 1 << 62 else { try fail("a clock's reading is out of bounds") }
     guard imageDigest.count == SHA256.byteCount, compatibility.vdsoDigest.count == SHA256.byteCount else {
       try fail("a digest has the wrong length")
     }
+    for object in objects { try object.validate(imageBytes: imageBytes) }
+    try validateTree()
+    for process in processes {
+      try validate(process)
+      try process.validateKernelObjects(objectCount: objects.count)
+    }
+  }
+
+  private func validate(_ process: ProcessState) throws(SnapshotFormatError) {
+    let page = SnapshotManifest.pageSize
+    func fail(_ message: String) throws(SnapshotFormatError) -> Never { throw SnapshotFormatError(message) }
+    try process.vdso.validate(below: SnapshotManifest.top)
     guard !process.threads.isEmpty else { try fail("a process without threads") }
     guard process.threads[0].threadID == process.processID else { try fail("the first thread is not the main one") }
     var previous: UInt64 = 0
     for mapping in process.mappings {
-      guard mapping.start >= previous, mapping.start < mapping.end, mapping.end <= top, mapping.start % page == 0,
-        mapping.end % page == 0
+      guard mapping.start >= previous, mapping.start < mapping.end, mapping.end <= SnapshotManifest.top,
+        mapping.start % page == 0, mapping.end % page == 0
       else { try fail("mapping \(hexadecimal(mapping.start)) is out of order or out of bounds") }
       previous = mapping.end
       if case .file(let index, let offset) = mapping.backing {
@@ -36,7 +46,7 @@ extension SnapshotManifest {
         }
       }
       if case .object(let index, let offset) = mapping.backing {
-        guard Int(index) < process.objects.count, offset % page == 0, offset <= top else {
+        guard Int(index) < objects.count, offset % page == 0, offset <= SnapshotManifest.top else {
           try fail("mapping \(hexadecimal(mapping.start)) names an object that is not listed")
         }
       }
@@ -64,9 +74,49 @@ extension SnapshotManifest {
     for descriptor in process.descriptors where descriptor.number > 1 << 20 {
       try fail("descriptor \(descriptor.number) is out of bounds")
     }
-    for object in process.objects { try object.validate(imageBytes: imageBytes) }
-    try process.validateKernelObjects()
   }
+
+  /// Checks that every process has a parent among those before it, and an id of its own.
+  private func validateTree() throws(SnapshotFormatError) {
+    func fail(_ message: String) throws(SnapshotFormatError) -> Never { throw SnapshotFormatError(message) }
+    guard let first = processes.first, first.parentID == 1, processes.count <= 4096, zombies.count <= 4096 else {
+      try fail("a process tree without a root, or with more processes than any sandbox has")
+    }
+    var known: Set<UInt32> = [1]
+    var taken: Set<UInt32> = [0, 1]
+    for (index, process) in processes.enumerated() {
+      guard known.contains(process.parentID) else {
+        try fail("process \(process.processID) is not listed after its parent")
+      }
+      for thread in process.threads where !taken.insert(thread.threadID).inserted {
+        try fail("thread \(thread.threadID) is listed twice, or out of bounds")
+      }
+      known.insert(process.processID)
+      guard process.exitSignal <= 64, process.parentDeathSignal <= 64 else {
+        try fail("a signal of process \(process.processID) is out of bounds")
+      }
+      for descriptor in process.descriptors {
+        guard let origin = descriptor.origin else { continue }
+        guard origin.process < index,
+          processes[Int(origin.process)].descriptors.contains(where: { $0.number == origin.number && $0.isFirst })
+        else { try fail("descriptor \(descriptor.number) of process \(process.processID) comes from nowhere") }
+      }
+    }
+    for zombie in zombies {
+      guard known.contains(zombie.parentID), zombie.parentID != 1, taken.insert(zombie.processID).inserted,
+        zombie.exitSignal <= 64, zombie.status <= 0xffff
+      else { try fail("the ended process \(zombie.processID) is malformed") }
+    }
+    let largest: UInt32 = 1 << 22  // PID_MAX_LIMIT of linux/threads.h
+    guard taken.allSatisfy({ $0 <= largest }),
+      processes.allSatisfy({ $0.groupID <= largest && $0.sessionID <= largest }),
+      zombies.allSatisfy({ $0.groupID <= largest && $0.sessionID <= largest })
+    else { try fail("a process id is out of bounds") }
+    _ = try ProcessTree(processes: processes, zombies: zombies)
+  }
+
+  /// Where user space ends, TASK_SIZE of x86-64 with four levels of page tables.
+  public static let top: UInt64 = 0x7fff_ffff_f000
 }
 
 extension VirtualLibrary {
@@ -100,7 +150,7 @@ extension SharedObject {
 
 extension ProcessState {
   /// Checks timers, signals, sockets and locks, and what names another list's elements.
-  func validateKernelObjects() throws(SnapshotFormatError) {
+  func validateKernelObjects(objectCount: Int) throws(SnapshotFormatError) {
     func fail(_ message: String) throws(SnapshotFormatError) -> Never { throw SnapshotFormatError(message) }
     let threadIDs = Set(threads.map(\.threadID))
     var lastTimer: Int64 = -1
@@ -140,7 +190,7 @@ extension ProcessState {
           try fail("the setting of timer descriptor \(descriptor.number) is malformed")
         }
       case .object(let index, _):
-        guard Int(index) < objects.count else {
+        guard Int(index) < objectCount else {
           try fail("descriptor \(descriptor.number) names an object that is not listed")
         }
       case .socket(let socket):

@@ -5,8 +5,12 @@
 public struct SnapshotManifest: Sendable, Equatable {
   /// What the machine must be for this snapshot to be usable.
   public var compatibility: Compatibility
-  /// The process.
-  public var process: ProcessState
+  /// The processes: the runtime, and what it has started; parents before their children.
+  public var processes: [ProcessState]
+  /// Processes that have ended and that nobody has waited for.
+  public var zombies: [Zombie] = []
+  /// Memory and files that mappings and descriptors share.
+  public var objects: [SharedObject] = []
   /// What the clocks said when it was frozen.
   public var clocks: ClockReadings
   /// Length of the image, in bytes; a multiple of the page size.
@@ -18,21 +22,26 @@ public struct SnapshotManifest: Sendable, Equatable {
 
   /// A manifest of these parts.
   public init(
-    compatibility: Compatibility, process: ProcessState, clocks: ClockReadings, imageBytes: UInt64,
+    compatibility: Compatibility, processes: [ProcessState], clocks: ClockReadings, imageBytes: UInt64,
     imageDigest: [UInt8], warnings: [String]
   ) {
     self.compatibility = compatibility
-    self.process = process
+    self.processes = processes
     self.clocks = clocks
     self.imageBytes = imageBytes
     self.imageDigest = imageDigest
     self.warnings = warnings
   }
 
-  /// Number of threads.
-  public var threadCount: Int { process.threads.count }
-  /// Number of mappings.
-  public var mappingCount: Int { process.mappings.count }
+  /// The first process, the runtime.
+  public var process: ProcessState {
+    get { processes[0] }
+    set { processes[0] = newValue }
+  }
+  /// Number of threads of all processes.
+  public var threadCount: Int { processes.reduce(0) { $0 + $1.threads.count } }
+  /// Number of mappings of all processes.
+  public var mappingCount: Int { processes.reduce(0) { $0 + $1.mappings.count } }
   /// Number of pages in the image.
   public var pageCount: Int { Int(imageBytes / SnapshotManifest.pageSize) }
   /// Bytes of a page, x86-64.

@@ -42,7 +42,8 @@ enum {
 enum { CLOCK_MONOTONIC = 1, CLOCK_BOOTTIME = 7, CLONE_NEWTIME = 0x80 };
 enum { CLONE_NEWNS = 0x20000, CLONE_NEWUTS = 0x4000000, CLONE_NEWIPC = 0x8000000, CLONE_NEWPID = 0x20000000, CLONE_NEWNET = 0x40000000 };
 enum { CLONE_PARENT = 0x8000 };
-enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129, F_DUPFD_CLOEXEC = 1030, EMSGSIZE = 90, EINVAL = 22 };
+enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129, F_DUPFD_CLOEXEC = 1030 };
+enum { EMSGSIZE = 90, EINVAL = 22, ETIMEDOUT = 110 };
 enum { AT_NULL = 0, AT_SYSINFO_EHDR = 33 };
 enum { CONTROL = 0, PROGRAM = 1, IMAGE = 2 };
 
@@ -56,7 +57,9 @@ static inline long call6(long n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
 }
 #define call(n, a, b, c) call6((n), (u64)(a), (u64)(b), (u64)(c), 0, 0, 0)
 
-static struct restore_program *const program = (struct restore_program *)RESTORE_PROGRAM_BASE;
+// The first process's; each process that is forked of it has its own.
+static struct restore_program *program = (struct restore_program *)RESTORE_PROGRAM_BASE;
+static struct restore_shared *const shared = (struct restore_shared *)RESTORE_SHARED;
 static char stack[16384] __attribute__((aligned(64), used));
 static struct restore_report report;
 static struct restore_range working_set[RESTORE_WORKING_SET_RANGES];
@@ -91,6 +94,23 @@ __attribute__((noreturn)) static void fail(u32 phase, u64 index, u32 number, lon
 
 static int is_error(long result) { return (u64)result > (u64)-4096L; }
 
+static void add(u32 *counter) {
+  __atomic_add_fetch(counter, 1, __ATOMIC_ACQ_REL);
+  call6(SYS_futex, (u64)counter, FUTEX_WAKE, 0x7fffffff, 0, 0, 0);
+}
+
+// Another process that ends on its way (killed for want of memory, say) tells nobody: the patience of those who wait for it is finite.
+static long await(const u32 *counter, u32 wanted) {
+  u32 seen;
+  u64 second[2] = {1, 0};
+  for (int tries = 0; (seen = __atomic_load_n(counter, __ATOMIC_ACQUIRE)) < wanted;)
+    if (call6(SYS_futex, (u64)counter, FUTEX_WAIT, seen, (u64)second, 0, 0) == -ETIMEDOUT && ++tries == 30) return -ETIMEDOUT;
+  return 0;
+}
+
+static void move_vdso(u64 from);
+static long fork_process(struct restore_program *child, u64 exit_signal);
+
 // Runs one phase: the whole interpreter of a restore program.
 static void run(u32 name, struct restore_phase phase) {
   const struct restore_op *op = (const struct restore_op *)phase.address;
@@ -118,6 +138,10 @@ static void run(u32 name, struct restore_phase phase) {
           call6(SYS_futex, (u64)&program->ready, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0);
         break;
       }
+      case RESTORE_OP_FORK: result = fork_process((struct restore_program *)a[0], a[1]); break;
+      case RESTORE_OP_MOVE_VDSO: move_vdso(a[0]); break;
+      case RESTORE_OP_ADD: add((u32 *)a[0]); break;
+      case RESTORE_OP_WAIT: result = await((const u32 *)a[0], (u32)a[1]); break;
       default: result = -EINVAL;
       }
       if (is_error(result)) fail(name, i, op->number, result, a);
@@ -185,11 +209,9 @@ static void wait_for_release(u64 descriptor) {
   if (result != sizeof count) fail(RESTORE_PHASE_RELEASE, 0, SYS_read, result < 0 ? result : -EINVAL, 0);
 }
 
-// The clone, inside the blank sandbox's namespaces: everything that is not memory.
-__attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) {
+// The process that `program` describes, but for its memory where it is the first one, and for what makes time pass.
+static void make_process(void) {
   struct restore_program *p = program;
-  if (flags & RESTORE_ORDER_TOUCH) touch_working_set(flags & RESTORE_ORDER_ARM);
-  report.touched = now();
   run(RESTORE_PHASE_INSTANCE, p->instance);
   report.instance = now();
   struct restore_thread *threads = (struct restore_thread *)p->threads;
@@ -199,12 +221,11 @@ __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) 
   }
   report.threads = now();
   run(RESTORE_PHASE_MAIN, p->main);
-  report.armed = now();
-  if (flags & RESTORE_ORDER_ARM) wait_for_release(release_descriptor);
-  report.released = flags & RESTORE_ORDER_ARM ? now() : report.armed;
-  run(RESTORE_PHASE_RELEASE, p->release);
-  report.done = now();
-  send_report(RESTORE_REPORT_DONE, 0);
+}
+
+__attribute__((noreturn)) static void leave(void) {
+  struct restore_program *p = program;
+  if (p->processes) call(SYS_munmap, RESTORE_SHARED, 4096, 0);
   call(SYS_close_range, p->descriptor_base, ~0u, 0);
   run(RESTORE_PHASE_SEAL, p->seal);
   __asm__ volatile("wrfsbase %0" ::"r"(p->main_fs_base));
@@ -214,6 +235,34 @@ __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) 
     call6(SYS_futex, (u64)&p->go, FUTEX_WAKE_PRIVATE, 0x7fffffff, 0, 0, 0);
   }
   return_to(p->main_frame);
+}
+
+// The clone, inside the blank sandbox's namespaces: everything that is not memory.
+__attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) {
+  if (flags & RESTORE_ORDER_TOUCH) touch_working_set(flags & RESTORE_ORDER_ARM);
+  report.touched = now();
+  make_process();
+  report.armed = now();
+  if (flags & RESTORE_ORDER_ARM) wait_for_release(release_descriptor);
+  report.released = flags & RESTORE_ORDER_ARM ? now() : report.armed;
+  run(RESTORE_PHASE_RELEASE, program->release);
+  if (program->processes) add(&shared->go);
+  report.done = now();
+  send_report(RESTORE_REPORT_DONE, 0);
+  leave();
+}
+
+// A process that the first one has forked: it makes itself, and waits until the first one goes, for as long as that takes.
+static long fork_process(struct restore_program *child, u64 exit_signal) {
+  struct restore_clone_arguments arguments = {.exit_signal = exit_signal, .set_tid = (u64)&child->main_process_id, .set_tid_size = 1};
+  long result = call(SYS_clone3, &arguments, sizeof arguments, 0);
+  if (result != 0) return result;
+  program = child;
+  make_process();
+  add(&shared->ready);
+  while (!__atomic_load_n(&shared->go, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)&shared->go, FUTEX_WAIT, 0, 0, 0, 0);
+  run(RESTORE_PHASE_RELEASE, program->release);
+  leave();
 }
 
 struct io_vector {
@@ -349,8 +398,9 @@ static void move_vdso(u64 from) {
   u64 lengths[3] = {p->vvar_length, p->vvar_vclock_length, p->vdso_length};
   u64 total = lengths[0] + lengths[1] + lengths[2], to = p->vvar_start;
   if (to == from) return;
-  u64 stops[2] = {0x10000000000ull, to};
+  u64 stops[2] = {RESTORE_VDSO_STOP, to};
   int overlap = to < from + total && from < to + total;
+  if (overlap && total > RESTORE_VDSO_ROOM) fail(RESTORE_PHASE_SETUP, 9, SYS_mremap, -EINVAL, 0);
   for (int stop = overlap ? 0 : 1; stop < 2; stop++) {
     u64 offset = 0;
     for (int i = 0; i < 3; i++) {
@@ -388,7 +438,7 @@ __attribute__((noreturn, used)) void restorer_main(const u64 *initial_stack) {
   result = call6(SYS_mmap, RESTORE_PROGRAM_BASE, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, PROGRAM, 0);
   if (is_error(result)) fail(RESTORE_PHASE_SETUP, 2, SYS_mmap, result, 0);
   u64 size = program->size;
-  if (program->magic != RESTORE_PROGRAM_MAGIC || size > RESTORER_END - RESTORE_PROGRAM_BASE) fail(RESTORE_PHASE_SETUP, 3, 0, -EINVAL, 0);
+  if (program->magic != RESTORE_PROGRAM_MAGIC || size > RESTORE_PROGRAM_END - RESTORE_PROGRAM_BASE) fail(RESTORE_PHASE_SETUP, 3, 0, -EINVAL, 0);
   result = call6(SYS_mmap, RESTORE_PROGRAM_BASE, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_POPULATE, PROGRAM, 0);
   if (is_error(result)) fail(RESTORE_PHASE_SETUP, 4, SYS_mmap, result, 0);
   // Everything else goes, the vDSO moves.

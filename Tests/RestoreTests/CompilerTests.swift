@@ -12,8 +12,9 @@ import Testing
 
   private func process(_ change: (inout ProcessState) -> Void = { _ in }) -> ProcessState {
     var state = ProcessState(
-      processID: 2, leadsSession: true, executable: "/bin/true", layout: AddressLayout(words: []), auxiliaryVector: [],
-      vdso: VirtualLibrary(start: 0x7fff_0000_0000, lengths: [0x4000, 0x2000, 0x2000]), mappings: [],
+      processID: 2, parentID: 1, groupID: 2, sessionID: 2, executable: "/bin/true", layout: AddressLayout(words: []),
+      auxiliaryVector: [], vdso: VirtualLibrary(start: 0x7fff_0000_0000, lengths: [0x4000, 0x2000, 0x2000]),
+      mappings: [],
       workingDirectory: "/", umask: 0o22, signalActions: [], membarrierRegistrations: 0, intervalTimers: [],
       resourceLimits: [],
       credentials: Credentials(
@@ -21,6 +22,13 @@ import Testing
       seccompFilters: [], descriptors: [], threads: [])
     change(&state)
     return state
+  }
+
+  private func manifest(_ processes: [ProcessState]) -> SnapshotManifest {
+    SnapshotManifest(
+      compatibility: Compatibility(kernelRelease: "6.18", vectorFeatures: 7, vdsoDigest: [], files: []),
+      processes: processes, clocks: ClockReadings(monotonic: 0, boottime: 0), imageBytes: 0, imageDigest: [],
+      warnings: [])
   }
 
   private func creation(_ release: String) -> [Operation] {
@@ -64,10 +72,10 @@ import Testing
         mapping(0x7fff_0000_8000, 0x7fff_ffff_f000),
       ]
     }
-    let hole = try full.hole(atLeast: 0x20_0000)
-    #expect(hole >= 0x7ffe_0000_0000 && hole + 0x20_0000 <= 0x7fff_0000_0000 && hole % 4096 == 0)
-    #expect(throws: RestoreError.self) { try full.hole(atLeast: 1 << 40) }
-    let empty = try process().hole(atLeast: 1 << 40)
+    let hole = try SnapshotManifest.hole(atLeast: 0x20_0000, in: [full])
+    #expect(hole >= 0x7ffe_0000_0000 && hole + 0x20_0000 <= 0x7fff_0000_0000 && hole % 0x20_0000 == 0)
+    #expect(throws: RestoreError.self) { try SnapshotManifest.hole(atLeast: 1 << 40, in: [full]) }
+    let empty = try SnapshotManifest.hole(atLeast: 1 << 40, in: [process()])
     #expect(empty >= 0x40_0000 && empty + (1 << 40) <= 0x7fff_0000_0000)
   }
 
@@ -83,8 +91,9 @@ import Testing
     }
     let state = process { $0.descriptors = descriptors }
     var parking = ParkingPlace(base: 2000)
-    let objects = try SharedObjectCompiler(process: state, parking: &parking)
-    var compiler = DescriptorCompiler(process: state, objects: objects, base: 2000, parking: parking)
+    let objects = try SharedObjectCompiler(manifest([state]), parking: &parking)
+    var compiler = DescriptorCompiler(
+      descriptors: state.descriptors, credentials: state.credentials, objects: objects, base: 2000, parking: parking)
     var builder = ProgramBuilder()
     let operations = try compiler.compile(&builder)
     #expect(operations.count { $0.number == 293 } == 1000)

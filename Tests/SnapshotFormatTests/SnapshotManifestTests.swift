@@ -23,68 +23,70 @@ func sample() -> SnapshotManifest {
     compatibility: Compatibility(
       kernelRelease: "6.18.0", vectorFeatures: 0xe7, vdsoDigest: [UInt8](repeating: 1, count: 32),
       files: [Compatibility.File(path: "/usr/lib/ä.so", size: 12345, modified: -5)]),
-    process: ProcessState(
-      processID: 2, leadsSession: true, executable: "/usr/bin/python3",
-      layout: AddressLayout(words: (0..<11).map { $0 }),
-      auxiliaryVector: [1, 2, 3], vdso: VirtualLibrary(start: 0x7fff_0000, lengths: [16384, 8192, 8192]),
-      mappings: [
-        Mapping(
-          start: 0x40_0000, end: 0x40_4000, protection: [.read, .execute], flags: [.shared],
-          backing: .file(index: 0, offset: 4096), extents: [], guards: []),
-        Mapping(
-          start: 0x50_0000, end: 0x60_0000, protection: [.read, .write], flags: [.noReserve, .wipeOnFork],
-          backing: .anonymous,
-          extents: [Mapping.Extent(start: 0x50_1000, length: 0x2000, imageOffset: 0)], guards: [[0x50_4000, 0x1000]]),
-        Mapping(
-          start: 0x60_0000, end: 0x60_2000, protection: [.read, .write],
-          flags: [.shared, .mayWrite, .locked, .lockedOnFault, .droppable, .mergeable, .sealed],
-          backing: .object(index: 0, offset: 4096), extents: [], guards: []),
-      ], workingDirectory: "/var/task", umask: 0o22,
-      signalActions: [SignalAction(signal: 2, words: [1, 2, 3, 4])], membarrierRegistrations: 16,
-      intervalTimers: [[0, 0, 0, 0], [1, 2, 3, 4], [0, 0, 0, 0]],
-      resourceLimits: [ResourceLimit(resource: 7, current: 1024, maximum: .max)],
-      credentials: Credentials(
-        userIDs: [993, 993, 993], groupIDs: [993, 993, 993], groups: [1, 2], noNewPrivileges: true, dumpable: true),
-      seccompFilters: [[1, 2, 3]],
-      descriptors: [
-        Descriptor(
-          number: 0, description: 0, statusFlags: 2, closeOnExec: false, kind: .file(path: "/dev/null", offset: 0)),
-        Descriptor(number: 1, description: 1, statusFlags: 1, closeOnExec: false, kind: .supplied(.output)),
-        Descriptor(number: 2, description: 1, statusFlags: 1, closeOnExec: false, kind: .supplied(.output)),
-        Descriptor(
-          number: 3, description: 3, statusFlags: 0, closeOnExec: true,
-          kind: .pipe(pipe: 77, writes: false, waiting: [9, 8], capacity: 65536)),
-        Descriptor(
-          number: 4, description: 4, statusFlags: 1, closeOnExec: true,
-          kind: .pipe(pipe: 77, writes: true, waiting: [], capacity: 65536)),
-        Descriptor(
-          number: 5, description: 5, statusFlags: 2, closeOnExec: true, kind: .event(count: 3, semaphore: true)),
-        Descriptor(
-          number: 6, description: 6, statusFlags: 2, closeOnExec: true,
-          kind: .epoll([Descriptor.EpollEntry(target: 5, events: 1, data: .max)])),
-        Descriptor(
-          number: 7, description: 7, statusFlags: 2, closeOnExec: false,
-          kind: .socketPair(socket: 1, peer: 2, type: 1, waiting: [[5], []], shutdown: 2)),
-        Descriptor(number: 8, description: 8, statusFlags: 2, closeOnExec: false, kind: .closedConnection),
-        Descriptor(
-          number: 9, description: 9, statusFlags: 2, closeOnExec: false,
-          kind: .timer(TimerDescriptor(clock: 1, flags: 3, setting: [1, 2, 3, 4], expirations: 5))),
-        Descriptor(number: 10, description: 10, statusFlags: 2, closeOnExec: false, kind: .signals(mask: 0x200)),
-        Descriptor(
-          number: 11, description: 11, statusFlags: 2, closeOnExec: false, kind: .object(index: 1, offset: 7)),
-        Descriptor(
-          number: 12, description: 12, statusFlags: 2, closeOnExec: false,
-          kind: .socket(
-            SocketState(
-              family: 2, type: 1, transport: 6, localAddress: [2, 0, 31, 144], remoteAddress: [], backlog: 128,
-              file: SocketState.File(mode: 0o700, userID: 1, groupID: 2)))),
-        Descriptor(
-          number: 13, description: 13, statusFlags: 2, closeOnExec: false,
-          kind: .inotify([Descriptor.InotifyWatch(number: 1, path: "/tmp", mask: 2)])),
-        Descriptor(
-          number: 14, description: 14, statusFlags: 2, closeOnExec: false,
-          kind: .fifo(path: "/tmp/fifo", pipe: 5, waiting: [1], capacity: 4096)),
-      ], threads: [thread, second]),
+    processes: [
+      ProcessState(
+        processID: 2, parentID: 1, groupID: 2, sessionID: 2, executable: "/usr/bin/python3",
+        layout: AddressLayout(words: (0..<11).map { $0 }),
+        auxiliaryVector: [1, 2, 3], vdso: VirtualLibrary(start: 0x7fff_0000, lengths: [16384, 8192, 8192]),
+        mappings: [
+          Mapping(
+            start: 0x40_0000, end: 0x40_4000, protection: [.read, .execute], flags: [.shared],
+            backing: .file(index: 0, offset: 4096), extents: [], guards: []),
+          Mapping(
+            start: 0x50_0000, end: 0x60_0000, protection: [.read, .write], flags: [.noReserve, .wipeOnFork],
+            backing: .anonymous,
+            extents: [Mapping.Extent(start: 0x50_1000, length: 0x2000, imageOffset: 0)], guards: [[0x50_4000, 0x1000]]),
+          Mapping(
+            start: 0x60_0000, end: 0x60_2000, protection: [.read, .write],
+            flags: [.shared, .mayWrite, .locked, .lockedOnFault, .droppable, .mergeable, .sealed],
+            backing: .object(index: 0, offset: 4096), extents: [], guards: []),
+        ], workingDirectory: "/var/task", umask: 0o22,
+        signalActions: [SignalAction(signal: 2, words: [1, 2, 3, 4])], membarrierRegistrations: 16,
+        intervalTimers: [[0, 0, 0, 0], [1, 2, 3, 4], [0, 0, 0, 0]],
+        resourceLimits: [ResourceLimit(resource: 7, current: 1024, maximum: .max)],
+        credentials: Credentials(
+          userIDs: [993, 993, 993], groupIDs: [993, 993, 993], groups: [1, 2], noNewPrivileges: true, dumpable: true),
+        seccompFilters: [[1, 2, 3]],
+        descriptors: [
+          Descriptor(
+            number: 0, description: 0, statusFlags: 2, closeOnExec: false, kind: .file(path: "/dev/null", offset: 0)),
+          Descriptor(number: 1, description: 1, statusFlags: 1, closeOnExec: false, kind: .supplied(.output)),
+          Descriptor(number: 2, description: 1, statusFlags: 1, closeOnExec: false, kind: .supplied(.output)),
+          Descriptor(
+            number: 3, description: 3, statusFlags: 0, closeOnExec: true,
+            kind: .pipe(pipe: 77, writes: false, waiting: [9, 8], capacity: 65536)),
+          Descriptor(
+            number: 4, description: 4, statusFlags: 1, closeOnExec: true,
+            kind: .pipe(pipe: 77, writes: true, waiting: [], capacity: 65536)),
+          Descriptor(
+            number: 5, description: 5, statusFlags: 2, closeOnExec: true, kind: .event(count: 3, semaphore: true)),
+          Descriptor(
+            number: 6, description: 6, statusFlags: 2, closeOnExec: true,
+            kind: .epoll([Descriptor.EpollEntry(target: 5, events: 1, data: .max)])),
+          Descriptor(
+            number: 7, description: 7, statusFlags: 2, closeOnExec: false,
+            kind: .socketPair(socket: 1, peer: 2, type: 1, waiting: [[5], []], shutdown: 2)),
+          Descriptor(number: 8, description: 8, statusFlags: 2, closeOnExec: false, kind: .closedConnection),
+          Descriptor(
+            number: 9, description: 9, statusFlags: 2, closeOnExec: false,
+            kind: .timer(TimerDescriptor(clock: 1, flags: 3, setting: [1, 2, 3, 4], expirations: 5))),
+          Descriptor(number: 10, description: 10, statusFlags: 2, closeOnExec: false, kind: .signals(mask: 0x200)),
+          Descriptor(
+            number: 11, description: 11, statusFlags: 2, closeOnExec: false, kind: .object(index: 1, offset: 7)),
+          Descriptor(
+            number: 12, description: 12, statusFlags: 2, closeOnExec: false,
+            kind: .socket(
+              SocketState(
+                family: 2, type: 1, transport: 6, localAddress: [2, 0, 31, 144], remoteAddress: [], backlog: 128,
+                file: SocketState.File(mode: 0o700, userID: 1, groupID: 2)))),
+          Descriptor(
+            number: 13, description: 13, statusFlags: 2, closeOnExec: false,
+            kind: .inotify([Descriptor.InotifyWatch(number: 1, path: "/tmp", mask: 2)])),
+          Descriptor(
+            number: 14, description: 14, statusFlags: 2, closeOnExec: false,
+            kind: .fifo(path: "/tmp/fifo", pipe: 5, waiting: [1], capacity: 4096)),
+        ], threads: [thread, second])
+    ],
     clocks: ClockReadings(monotonic: 12_345_678_901, boottime: 22_345_678_901), imageBytes: 0x10000,
     imageDigest: [UInt8](repeating: 2, count: 32), warnings: ["a connection comes back closed"])
   manifest.process.descriptors[12].socketOptions = [SocketOption(level: 1, name: 2, value: [1, 0, 0, 0])]
@@ -93,7 +95,7 @@ func sample() -> SnapshotManifest {
     PosixTimer(id: 7, clock: -6, notification: 4, signal: 14, value: 0, threadID: 5, setting: [0, 0, 0, 0]),
   ]
   manifest.process.pendingSignals = [pending(10), pending(64)]
-  manifest.process.objects = [
+  manifest.objects = [
     SharedObject(
       kind: .sharedMemory, size: 0x3000, mode: 0o777, userID: 993, groupID: 993,
       extents: [Mapping.Extent(start: 0x1000, length: 0x1000, imageOffset: 0x1000)]),
@@ -112,6 +114,25 @@ func sample() -> SnapshotManifest {
     FileLock(descriptor: 4, kind: .openFile, isExclusive: true, start: 20, length: 5),
   ]
   manifest.process.futureLock = 6
+  var child = manifest.process
+  child.processID = 7
+  child.parentID = 2
+  child.threads[0].threadID = 7
+  child.threads[1].threadID = 8
+  child.timers = []
+  child.mappings[1].extents = []
+  child.descriptors = [child.descriptors[3]]
+  child.descriptors[0].origin = Descriptor.Origin(process: 0, number: child.descriptors[0].number)
+  child.descriptors.append(
+    Descriptor(number: 20, description: 20, statusFlags: 2, closeOnExec: true, kind: .process(processID: 2)))
+  child.fileLocks = []
+  child.exitSignal = 17
+  child.parentDeathSignal = 9
+  child.isSubreaper = true
+  manifest.processes.append(child)
+  manifest.zombies = [
+    Zombie(processID: 9, parentID: 7, groupID: 9, sessionID: 2, status: 0x700, exitSignal: 17)
+  ]
   return manifest
 }
 
@@ -158,7 +179,36 @@ func sample() -> SnapshotManifest {
     rejects { $0.process.threads[1].name = [UInt8](repeating: 65, count: 16) }
     rejects { $0.process.descriptors[3].number = 1 << 30 }
     rejects { $0.process.mappings[1].guards = [[0, 4096]] }
+    rejects { $0.objects[0].extents[0].start = 0x3000 }
+    rejects { $0.objects[0].extents[0].length = 0x3000 }
+    rejects { $0.objects[0].extents[0].imageOffset = 0x10000 }
+    rejects { $0.objects[1].size = .max }
+    rejects { $0.objects[1].mode = 0o10000 }
     rejects { $0.imageDigest = [1] }
+  }
+
+  @Test func impossibleTreesAreNoticed() {
+    func rejects(_ change: (inout SnapshotManifest) -> Void) {
+      var manifest = sample()
+      change(&manifest)
+      let bytes = manifest.encode()
+      #expect(throws: SnapshotFormatError.self) { try SnapshotManifest(decoding: bytes) }
+    }
+    rejects { $0.processes = [] }
+    rejects { $0.processes.swapAt(0, 1) }
+    rejects { $0.processes[0].parentID = 7 }
+    rejects { $0.processes[0].sessionID = 9 }
+    rejects { $0.processes[1].parentID = 8 }
+    rejects { $0.processes[1].sessionID = 11 }
+    rejects { $0.processes[1].threads[1].threadID = 2 }
+    rejects { $0.processes[1].threads[1].threadID = 1 << 23 }
+    rejects { $0.processes[1].descriptors[0].origin?.process = 1 }
+    rejects { $0.processes[1].descriptors[0].origin?.number = 400 }
+    rejects { $0.processes[1].parentDeathSignal = 65 }
+    rejects { $0.zombies[0].processID = 5 }
+    rejects { $0.zombies[0].parentID = 1 }
+    rejects { $0.zombies[0].status = 1 << 16 }
+    rejects { $0.zombies.append($0.zombies[0]) }
   }
 
   @Test func contradictionsBetweenKernelObjectsAreNoticed() {
@@ -185,11 +235,6 @@ func sample() -> SnapshotManifest {
     rejects { $0.threads[1].scheduling.policy = 6 }
     rejects { $0.threads[1].scheduling.priority = 100 }
     rejects { $0.threads[1].scheduling.affinity = [UInt64](repeating: 1, count: 129) }
-    rejects { $0.objects[0].extents[0].start = 0x3000 }
-    rejects { $0.objects[0].extents[0].length = 0x3000 }
-    rejects { $0.objects[0].extents[0].imageOffset = 0x10000 }
-    rejects { $0.objects[1].size = .max }
-    rejects { $0.objects[1].mode = 0o10000 }
     rejects { $0.fileLocks[0].descriptor = 99 }
     rejects { $0.futureLock = 8 }
     rejects(kind(9, .timer(TimerDescriptor(clock: 1, flags: 4, setting: [0, 0, 0, 0], expirations: 0))))

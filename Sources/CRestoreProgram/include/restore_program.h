@@ -10,6 +10,12 @@
 #define RESTORER_BASE 0x10000ULL
 #define RESTORE_PROGRAM_BASE 0x40000ULL
 #define RESTORER_END 0x3f0000ULL
+#define RESTORE_PROGRAM_END 0x3e0000ULL
+// Where the vDSO waits while it moves by less than its length.
+#define RESTORE_VDSO_STOP 0x3e0000ULL
+#define RESTORE_VDSO_ROOM 0xf000ULL
+// A page that all processes of a clone share while they are made, where there are several: struct restore_shared.
+#define RESTORE_SHARED 0x3ef000ULL
 
 #define RESTORE_SLOTS 256
 
@@ -27,6 +33,16 @@ enum restore_operation {
   RESTORE_OP_POKE32 = 0xF001,        // *(uint32_t *)a0 = slot[a1]
   RESTORE_OP_LOAD_PAIR = 0xF002,     // slot[a1], slot[a1 + 1] = ((uint32_t *)a0)[0], [1]: what pipe2 and socketpair answered
   RESTORE_OP_WAIT_THREADS = 0xF003,  // wait until all threads have said that they are ready
+  RESTORE_OP_FORK = 0xF004,          // make the process whose struct restore_program is at a0; its parent gets signal a1 when it ends
+  RESTORE_OP_MOVE_VDSO = 0xF005,     // the vDSO and its data, which begin at a0, come to where this process has them
+  RESTORE_OP_ADD = 0xF006,           // one more in the counter at a0, of struct restore_shared; who waits is woken
+  RESTORE_OP_WAIT = 0xF007,          // wait until the counter at a0 says a1
+};
+
+// What the processes of a clone tell each other: how many have become leaders of their groups, have joined the groups of others, have mapped what
+// they share, are whole; and that they may go.
+struct restore_shared {
+  uint32_t grouped, joined, mapped, ready, go;
 };
 
 // One entry of the flat table: a system call with its six arguments.
@@ -71,6 +87,7 @@ struct restore_program {
   struct restore_phase seal;     // in every clone, last of all: system call filters of the program's own, which may forbid what came before
   uint64_t threads, thread_count; // array of struct restore_thread
   uint64_t main_frame, main_fs_base, main_gs_base;
+  uint64_t processes;        // how many processes there are besides the first
   uint32_t ready, go; // futexes between main and threads; 0 in the file
   uint64_t slots[RESTORE_SLOTS];
 };

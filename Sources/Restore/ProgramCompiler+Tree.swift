@@ -1,0 +1,206 @@
+import CRestoreProgram
+import SnapshotFormat
+
+/// The processes besides the first. Each is forked of its parent in the clone, when the first one has made all
+/// descriptors, and takes from the copy of the template's memory that it got what is its own.
+extension ProgramCompiler {
+  /// A process of ``SnapshotManifest/processes``, in its own words.
+  mutating func instancePhase(ofProcess index: Int, at place: Int) throws(RestoreError) -> [Operation] {
+    let fileSlot = try builder.slot()
+    var operations = births(tree.nodes[place].early)
+    operations += inheritedState()
+    operations += lead(place)
+    operations += births(tree.nodes[place].children)
+    operations += join(place) + settlement(at: place)
+    operations += try adoptMemory(index, fileSlot)
+    operations.append(
+      Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
+    operations += union.operations(ofProcess: index, process.descriptors, below: descriptorBase)
+    operations += DescriptorCompiler.watched(process.descriptors, &builder)
+    operations += try processDescriptors()
+    operations += try sharedObjects.mappings(ofProcess: index, &builder, parking: &parking)
+    operations.append(add(.mapped))
+    operations += ownState()
+    return operations
+  }
+
+  /// The process's memory comes from where the template has held it; all else that the fork has copied goes.
+  private mutating func adoptMemory(_ index: Int, _ fileSlot: Int) throws(RestoreError) -> [Operation] {
+    var operations: [Operation] = []
+    func unmap(_ start: UInt64, _ end: UInt64) {
+      guard start < end else { return }
+      operations.append(Operation(number: SystemCallNumber.munmap, arguments: [.value(start), .value(end - start)]))
+    }
+    let hole = sharedObjects.hole
+    let first = manifest.process.vdso
+    let library = (first.start, first.start + first.lengths.reduce(0, +))
+    var kept: [(UInt64, UInt64)] = [(hole.lowerBound, hole.upperBound), library]
+    kept.sort { $0.0 < $1.0 }
+    kept.append((SnapshotManifest.top, SnapshotManifest.top))
+    var position = UInt64(RESTORER_END)
+    for (start, end) in kept {
+      unmap(position, start)
+      position = end
+    }
+    // Other processes' memory: a mapping of the executable that the fork has copied would keep it in place.
+    let pieces = zip(process.mappings, sharedObjects.parked[index]).filter { $0.1 != 0 }
+    for (other, places) in sharedObjects.parked.enumerated().dropFirst() where other != index {
+      let taken = zip(manifest.processes[other].mappings, places).filter { $0.1 != 0 }
+      guard let low = taken.first, let high = taken.last else { continue }
+      unmap(low.1, high.1 + (high.0.end - high.0.start))
+    }
+    operations.append(
+      Operation(number: UInt16(RESTORE_OP_MOVE_VDSO.rawValue), arguments: [.value(first.start)]))
+    for (mapping, place) in pieces {
+      let length = mapping.end - mapping.start
+      operations.append(  // MREMAP_MAYMOVE | MREMAP_FIXED
+        Operation(
+          number: SystemCallNumber.mremap,
+          arguments: [.value(place), .value(length), .value(length), 3, .value(mapping.start)]))
+    }
+    let isOther = process.executable != manifest.process.executable
+    return operations + layoutOperations(fileSlot, executable: isOther ? process.executable : nil)
+  }
+
+  /// Process descriptors (pidfd_open(2)), when the processes exist.
+  mutating func processDescriptors() throws(RestoreError) -> [Operation] {
+    let own = process.descriptors.filter {
+      if case .process = $0.kind { true } else { false }
+    }
+    guard !own.isEmpty else { return [] }
+    let slot = try builder.slot()
+    return own.flatMap { descriptor -> [Operation] in
+      guard case .process(let processID) = descriptor.kind else { return [] }
+      let number = UInt64(descriptor.number)
+      return [
+        Operation(
+          number: SystemCallNumber.pidfd_open, resultSlot: slot,
+          arguments: [.value(UInt64(processID)), .value(UInt64(descriptor.statusFlags) & Flag.nonBlocking)]),
+        Operation(
+          number: UInt16(RESTORE_OP_MOVE.rawValue),
+          arguments: [
+            .value(UInt64(slot)), .value(number), .value(descriptor.closeOnExec ? Flag.closeOnExec : 0),
+          ]),
+      ]
+    }
+  }
+
+  // MARK: Families
+
+  /// Makes these nodes.
+  func births(_ children: [Int]) -> [Operation] {
+    children.map { child in
+      Operation(
+        number: UInt16(RESTORE_OP_FORK.rawValue),
+        arguments: [.value(builder.address(headers[child])), .value(UInt64(tree.nodes[child].exitSignal))])
+    }
+  }
+
+  private func lead(_ place: Int) -> [Operation] {
+    switch tree.nodes[place].leads {
+    case .none: []
+    case .group: [Operation(number: SystemCallNumber.setpgid, arguments: [0, 0]), add(.grouped)]
+    case .session: [Operation(number: SystemCallNumber.setsid, arguments: []), add(.grouped)]
+    }
+  }
+
+  private func join(_ place: Int) -> [Operation] {
+    guard let group = tree.nodes[place].joins else { return [] }
+    return [
+      wait(.grouped, tree.leaderCount),
+      Operation(number: SystemCallNumber.setpgid, arguments: [0, .value(UInt64(group))]), add(.joined),
+    ]
+  }
+
+  /// Waits for the children that end again; of zombies only until they have. The signals that they sent are taken back.
+  mutating func settlement(at place: Int) -> [Operation] {
+    var operations: [Operation] = []
+    var signals: [UInt32] = []
+    for child in tree.nodes[place].early + tree.nodes[place].children {
+      let node = tree.nodes[child]
+      switch node.kind {
+      case .process: continue
+      case .passing:  // __WALL of linux/wait.h: it tells its parent nothing
+        operations.append(
+          Operation(
+            number: SystemCallNumber.wait4, arguments: [.value(UInt64(node.processID)), 0, 0x4000_0000, 0]))
+      case .zombie:  // P_PID 1; WEXITED 4, WNOWAIT 0x01000000, __WALL
+        operations.append(
+          Operation(
+            number: SystemCallNumber.waitid,
+            arguments: [1, .value(UInt64(node.processID)), 0, 0x4100_0004, 0]))
+        if node.exitSignal != 0 { signals.append(node.exitSignal) }
+      }
+    }
+    let none = builder.place(words: [0, 0])
+    for signal in signals {
+      // struct timespec of nothing: those of the standard signals that came while one waited are lost.
+      let set = builder.place(words: [1 << (UInt64(signal) - 1)])
+      operations.append(
+        Operation(
+          number: SystemCallNumber.rt_sigtimedwait, check: RESTORE_MAY_FAIL.rawValue,
+          arguments: [.value(set), 0, .value(none), 8]))
+    }
+    return operations
+  }
+
+  /// A process that ends as it did.
+  mutating func ended(_ zombie: Zombie, at place: Int) -> [Operation] {
+    var operations = lead(place) + join(place)
+    if tree.nodes[place].leads != .none { operations.append(wait(.joined, tree.joinCount)) }
+    let signal = UInt64(zombie.status & 0x7f)
+    if signal == 0 {
+      operations.append(
+        Operation(number: SystemCallNumber.exit_group, arguments: [.value(UInt64(zombie.status >> 8 & 0xff))]))
+      return operations
+    }
+    // SIG_SETMASK 2: the signal comes when none is blocked any more.
+    let none = builder.place(words: [0, 0, 0, 0])
+    operations.append(
+      Operation(
+        number: SystemCallNumber.rt_sigaction, check: RESTORE_MAY_FAIL.rawValue,
+        arguments: [.value(signal), .value(none), 0, 8]))
+    operations.append(
+      Operation(number: SystemCallNumber.kill, arguments: [.value(UInt64(zombie.processID)), .value(signal)]))
+    operations.append(
+      Operation(number: SystemCallNumber.rt_sigprocmask, arguments: [2, .value(none), 0, 8]))
+    return operations
+  }
+
+  /// A process that makes others and ends.
+  func passing(at place: Int) -> [Operation] {
+    let node = tree.nodes[place]
+    var operations = lead(place) + births(node.children)
+    if node.leads != .none { operations.append(wait(.joined, tree.joinCount)) }
+    operations.append(Operation(number: SystemCallNumber.exit_group, arguments: [0]))
+    return operations
+  }
+
+  // MARK: Counters
+
+  enum Counter: UInt64 { case grouped = 0, joined = 4, mapped = 8, ready = 12 }
+
+  func add(_ counter: Counter) -> Operation {
+    Operation(
+      number: UInt16(RESTORE_OP_ADD.rawValue), arguments: [.value(UInt64(RESTORE_SHARED) + counter.rawValue)])
+  }
+
+  func wait(_ counter: Counter, _ count: Int) -> Operation {
+    Operation(
+      number: UInt16(RESTORE_OP_WAIT.rawValue),
+      arguments: [.value(UInt64(RESTORE_SHARED) + counter.rawValue), .value(UInt64(count))])
+  }
+}
+
+extension Mapping {
+  /// The same at another address.
+  func moved(to place: UInt64) -> Mapping {
+    var result = self
+    func move(_ address: UInt64) -> UInt64 { address - start + place }
+    result.start = place
+    result.end = move(end)
+    result.extents = extents.map { Extent(start: move($0.start), length: $0.length, imageOffset: $0.imageOffset) }
+    result.guards = guards.map { [move($0[0]), $0[1]] }
+    return result
+  }
+}
