@@ -42,21 +42,38 @@ def test_many_restores_of_one_bootstrap(client):
     assert [reply["letters"] for reply in replies] == list(range(1, 33))
 
 
-def test_shell_that_holds_the_connection(daemon, client):
+def test_shell_with_children(daemon, client):
+    """A shell, a co-process with state and a curl that waits in restore/next: all of them come back, in every clone."""
     version = published(client, "custom-shell", example("custom-shell"), runtime="provided.al2023", handler="words.count")
-    reply, response = invoke(client, "custom-shell", {"umlaut": "ä"}, Qualifier=version)
-    assert reply == {"echo": {"umlaut": "ä"}, "invocation": 1, "words": 4}
-    assert "restored" in daemon.thaw("logs", "custom-shell").stdout
-    assert invoke(client, "custom-shell", [1], Qualifier=version)[0]["invocation"] == 2
+    reply, response = invoke(client, "custom-shell", "thaw", Qualifier=version)
+    assert reply == {"word": "thaw", "answer": {"letters": 4, "asked": 1, "knows": 4}}
+    assert report(response["Log"], "Restore Duration") is not None
+    logs = daemon.thaw("logs", "custom-shell").stdout
+    assert logs.count("init in bash") == 1 and "restored" in logs
+    assert invoke(client, "custom-shell", "thaw", Qualifier=version)[0]["answer"]["asked"] == 2
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: invoke(client, "custom-shell", "snapshot", Qualifier=version)[0], range(24)))
+    assert {reply["answer"]["letters"] for reply in replies} == {8}
+    # Eight at once are not one environment after another.
+    assert sum(reply["answer"]["asked"] == 1 for reply in replies) >= 4
 
 
 def test_shell_with_curl(client):
-    """On demand it runs as on AWS; its tree of processes is not snapshotted, which is said by name."""
+    """AWS's tutorial, word for word but for restore/next, on demand and from a snapshot."""
     deploy(client, "custom-curl", executable(bootstrap=CURL), runtime="provided.al2023", handler="a.b", publish=False, snap=False)
-    reply, _ = invoke(client, "custom-curl", {"n": 1})
-    assert reply == {"handler": "a.b", "cwd": "/var/task", "event": {"n": 1}, "env": "none"}
-    configuration = refused(client, "custom-curl-snap", executable(bootstrap=CURL), runtime="provided.al2023", handler="a.b")
-    assert "curl" in configuration["StateReason"] and "child of the runtime" in configuration["StateReason"]
+    expected = {"handler": "a.b", "cwd": "/var/task", "event": {"n": 1}, "env": "none"}
+    assert invoke(client, "custom-curl", {"n": 1})[0] == expected
+    version = published(client, "custom-curl-snap", executable(bootstrap=CURL), runtime="provided.al2023", handler="a.b")
+    for _ in range(2):
+        assert invoke(client, "custom-curl-snap", {"n": 1}, Qualifier=version)[0] == expected
+
+
+STOPPED = CURL.replace("[ ", "sleep 1000 & sleep 0.3; kill -STOP $!\n[ ", 1)
+
+
+def test_tree_that_cannot_be_made_again(client):
+    configuration = refused(client, "custom-stopped", executable(bootstrap=STOPPED), runtime="provided.al2023", handler="a.b")
+    assert "sleep" in configuration["StateReason"] and "is stopped by a signal" in configuration["StateReason"]
 
 
 def test_bootstrap_that_does_not_know_of_snapshots(client):

@@ -92,8 +92,10 @@ struct EngineTests {
   }
 
   /// CPython 3.12 with an event loop, threads, SQLite and mapped memory in use.
-  @Test(.enabled(if: EngineBench.interpreter != nil, "needs CPython 3.12 of pyenv or of the system"))
-  func interpreterComesBack() async throws {
+  @Test(
+    .enabled(if: EngineBench.interpreter != nil, "needs CPython 3.12 of pyenv or of the system"),
+    arguments: ["interpreter.py", "family.py"])
+  func interpreterComesBack(_ name: String) async throws {
     let bench = try await EngineBench()
     do {
       let interpreter = try #require(EngineBench.interpreter)
@@ -102,7 +104,6 @@ struct EngineTests {
         let prefix = interpreter.removingLastComponent().removingLastComponent()
         specification.mounts.append(SandboxSpecification.Mount(source: prefix, target: prefix))
       }
-      let name = "interpreter.py"
       let program = try await bench.start(
         arguments: [interpreter.string, "/var/task/\(try bench.copy(name))"], specification: specification)
       try await comesBack(program, bench, specification)

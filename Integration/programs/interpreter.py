@@ -5,7 +5,6 @@ import asyncio
 import concurrent.futures
 import mmap
 import multiprocessing
-import multiprocessing.resource_tracker
 import multiprocessing.shared_memory
 import os
 import queue
@@ -19,8 +18,6 @@ import time
 import traceback
 
 state = {}
-# It would start a process of its own to clean up after this one.
-multiprocessing.resource_tracker.register = lambda *_: None
 
 
 def serve_events():

@@ -113,7 +113,6 @@ struct DescriptorCompiler {
       guard case .socket(let socket) = descriptor.kind else { continue }
       operations += sockets.connect(socket, number: UInt64(descriptor.number), &builder)
     }
-    operations += DescriptorCompiler.watched(descriptors, &builder)
     return operations
   }
 

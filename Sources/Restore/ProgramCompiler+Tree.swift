@@ -16,8 +16,8 @@ extension ProgramCompiler {
     operations.append(
       Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
     operations += union.operations(ofProcess: index, process.descriptors, below: descriptorBase)
-    operations += DescriptorCompiler.watched(process.descriptors, &builder)
     operations += try processDescriptors()
+    operations += DescriptorCompiler.watched(process.descriptors, &builder)
     operations += try sharedObjects.mappings(ofProcess: index, &builder, parking: &parking)
     operations.append(add(.mapped))
     operations += ownState()
@@ -43,15 +43,13 @@ extension ProgramCompiler {
       position = end
     }
     // Other processes' memory: a mapping of the executable that the fork has copied would keep it in place.
-    let pieces = zip(process.mappings, sharedObjects.parked[index]).filter { $0.1 != 0 }
-    for (other, places) in sharedObjects.parked.enumerated().dropFirst() where other != index {
-      let taken = zip(manifest.processes[other].mappings, places).filter { $0.1 != 0 }
-      guard let low = taken.first, let high = taken.last else { continue }
-      unmap(low.1, high.1 + (high.0.end - high.0.start))
+    for (other, pieces) in sharedObjects.parked.enumerated() where other != index {
+      guard let low = pieces.first, let high = pieces.last else { continue }
+      unmap(low.place, high.place + (high.mapping.end - high.mapping.start))
     }
     operations.append(
       Operation(number: UInt16(RESTORE_OP_MOVE_VDSO.rawValue), arguments: [.value(first.start)]))
-    for (mapping, place) in pieces {
+    for (mapping, place) in sharedObjects.parked[index] {
       let length = mapping.end - mapping.start
       operations.append(  // MREMAP_MAYMOVE | MREMAP_FIXED
         Operation(

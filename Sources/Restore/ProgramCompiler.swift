@@ -183,11 +183,7 @@ struct ProgramCompiler {
 
   /// The memory of the processes besides the first, where the template holds it.
   private var parkedMappings: [Mapping] {
-    zip(manifest.processes, sharedObjects.parked).dropFirst().flatMap { process, places in
-      zip(process.mappings, places).compactMap { mapping, place in
-        if case .object = mapping.backing { nil } else { mapping.moved(to: place) }
-      }
-    }
+    sharedObjects.parked.joined().map { $0.mapping.moved(to: $0.place) }
   }
 
   /// Tells the kernel where things are. Without an executable, the process keeps the one that it has.
@@ -291,6 +287,7 @@ struct ProgramCompiler {
       operations += births(tree.nodes[0].children) + settlement(at: 0)
       operations += try processDescriptors()
     }
+    operations += DescriptorCompiler.watched(process.descriptors, &builder)
     operations += try sharedObjects.mappings(ofProcess: 0, &builder, parking: &parking)
     let seals = sharedObjects.seals()
     if !seals.isEmpty, manifest.processes.count > 1 { operations.append(wait(.mapped, manifest.processes.count - 1)) }

@@ -16,8 +16,9 @@ struct SharedObjectCompiler {
   /// Where the staging area has each object's extents, and each process's private mappings'.
   private let objectExtents: [[UInt64]]
   private let mappingExtents: [[[UInt64]]]
-  /// Where the template holds the memory of the processes besides the first, each process's mappings in their order.
-  let parked: [[UInt64]]
+  /// Where the template holds the memory of the processes besides the first, each process's mappings in their order;
+  /// what objects lie behind is made in every clone.
+  let parked: [[(mapping: Mapping, place: UInt64)]]
   /// All of what the template holds for clones, staging area and parked memory.
   let hole: Range<UInt64>
 
@@ -49,19 +50,21 @@ struct SharedObjectCompiler {
     staging = start
     objectExtents = objects.map { $0.map { start + $0 } }
     mappingExtents = mappings.map { $0.map { $0.map { start + $0 } } }
-    parked = [[]] + places.map { $0.map { start + $0 } }
+    parked = [[]] + places.map { $0.map { ($0.mapping, start + $0.place) } }
   }
 
   /// Places for a process's memory, from `offset` on: each mapping lies in its huge page as it will, and none touches
   /// another, so that they stay what they are.
-  private static func park(_ mappings: [Mapping], _ offset: inout UInt64) -> [UInt64] {
-    mappings.map { mapping in
-      if case .object = mapping.backing { return 0 }
+  private static func park(
+    _ mappings: [Mapping], _ offset: inout UInt64
+  ) -> [(mapping: Mapping, place: UInt64)] {
+    mappings.compactMap { mapping in
+      if case .object = mapping.backing { return nil }
       let wanted = mapping.start % hugePage
       var place = offset / hugePage * hugePage + wanted
       if place < offset { place += hugePage }
       offset = place + (mapping.end - mapping.start) + SnapshotManifest.pageSize
-      return place
+      return (mapping, place)
     }
   }
 
