@@ -142,9 +142,10 @@ struct EngineTests {
 
   /// What cannot be brought back is refused with a message that names it.
   @Test(arguments: [
-    ("stopped", "is stopped by a signal"), ("memory", "share their memory"), ("table", "share their descriptors"),
-    ("session", "in which its parent"),
-    ("inotify", "no path leads to"), ("pidfd", "has been waited for"), ("hugetlb", "hugetlb"), ("directory", "current directory"),
+    ("stopped", "is stopped by a signal"), ("memory", "share their memory"),
+    ("table", "share their descriptors"), ("session", "in which its parent"),
+    ("inotify", "no path leads to"), ("pidfd", "has been waited for"), ("hugetlb", "hugetlb"),
+    ("directory", "current directory"),
     ("fifo", "nobody can read"), ("lostfifo", "not a regular file"), ("filter", "socket filter"),
     ("secret", "secretmem"), ("sysv", "System V shared memory"), ("semaphore", "System V semaphore"),
     ("linked", "has another name"), ("shmdir", "/dev/shm/directory"),
