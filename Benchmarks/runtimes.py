@@ -18,7 +18,7 @@ FUNCTIONS = [
     ("java-api", "java25", "example.Api::handle", SEARCH),
     ("dotnet-api", "dotnet8", "Function::Example.Api::Handle", NEAR),
     ("custom-bootstrap", "provided.al2023", "count", {"text": "abc"}),
-    ("custom-shell", "provided.al2023", "count", {"text": "abc"}),
+    ("custom-shell", "provided.al2023", "count", "thaw"),
 ]
 
 

@@ -44,6 +44,9 @@ static int deny_other_sockets(scmp_filter_ctx context, int number, struct failur
 int confine_prepare(struct failure *failure) {
   scmp_filter_ctx context = seccomp_init(SCMP_ACT_ALLOW);
   if (!context) return fail(failure, "seccomp_init");
+  // A binary tree instead of a list: the kernel runs the filter once for every system call there is when it is put in force.
+  errno = -seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+  if (errno) return fail(failure, "seccomp_attr_set");
   for (size_t i = 0; i < sizeof denied / sizeof *denied; i++) {
     int number = seccomp_syscall_resolve_name(denied[i]);
     if (number == __NR_SCMP_ERROR || number < 0) continue; // not a call of this architecture

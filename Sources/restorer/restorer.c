@@ -170,12 +170,16 @@ __attribute__((noreturn)) static void return_to(u64 frame) {
   __builtin_unreachable();
 }
 
+// One thread wakes the next: all at once they would take the processors from the one that has the answer to read.
+static void wake_next_thread(void) { call6(SYS_futex, (u64)&program->go, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0); }
+
 __attribute__((noreturn, used)) void thread_main(struct restore_thread *thread) {
   run(RESTORE_PHASE_THREAD, thread->phase);
   if (thread->gs_base) __asm__ volatile("wrgsbase %0" ::"r"(thread->gs_base));
   if (__atomic_add_fetch(&program->ready, 1, __ATOMIC_ACQ_REL) == program->thread_count)
     call6(SYS_futex, (u64)&program->ready, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
   while (!__atomic_load_n(&program->go, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)&program->go, FUTEX_WAIT_PRIVATE, 0, 0, 0, 0);
+  wake_next_thread();
   return_to(thread->frame);
 }
 
@@ -232,7 +236,7 @@ __attribute__((noreturn)) static void leave(void) {
   if (p->main_gs_base) __asm__ volatile("wrgsbase %0" ::"r"(p->main_gs_base));
   if (p->thread_count) {
     __atomic_store_n(&p->go, 1, __ATOMIC_RELEASE);
-    call6(SYS_futex, (u64)&p->go, FUTEX_WAKE_PRIVATE, 0x7fffffff, 0, 0, 0);
+    wake_next_thread();
   }
   return_to(p->main_frame);
 }
