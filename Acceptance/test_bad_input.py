@@ -271,9 +271,9 @@ def test_stale_signature(daemon, monkeypatch):
 
 
 def test_refused_snapshot_is_named(client):
-    code = "import subprocess\nCHILD = subprocess.Popen(['/bin/sleep', '1000'])\n" + FINE
-    deploy(client, "with-child", code, publish=False)
-    version = client.publish_version(FunctionName="with-child")["Version"]
-    configuration = wait(client, "with-child", version)
+    code = "import fcntl, os\nLEASED = os.open('/tmp/leased', os.O_CREAT | os.O_RDONLY)\nfcntl.fcntl(LEASED, fcntl.F_SETLEASE, fcntl.F_RDLCK)\n" + FINE
+    deploy(client, "with-lease", code, publish=False)
+    version = client.publish_version(FunctionName="with-lease")["Version"]
+    configuration = wait(client, "with-lease", version)
     assert configuration["State"] == "Failed"
-    assert "sleep" in configuration["StateReason"] and "child" in configuration["StateReason"]
+    assert "/tmp/leased" in configuration["StateReason"] and "LEASE" in configuration["StateReason"]

@@ -262,3 +262,43 @@ def test_a_version_that_is_not_invoked_becomes_inactive(runtimes):
     finally:
         daemon.stop()
         daemon.remove()
+
+
+CHILDREN = """
+import multiprocessing, os, subprocess
+CAT = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+def square(connection):
+    for number in iter(connection.recv, None):
+        connection.send((number * number, os.getpid()))
+
+HERE, THERE = multiprocessing.Pipe()
+WORKER = multiprocessing.Process(target=square, args=(THERE,), daemon=True)
+WORKER.start()
+
+def handler(event, context):
+    HERE.send(event["x"])
+    squared, worker = HERE.recv()
+    CAT.stdin.write(f"{event['x']}\\n")
+    CAT.stdin.flush()
+    if event.get("kill"):
+        WORKER.kill()
+        WORKER.join()
+    return {"squared": squared, "worker": worker == WORKER.pid, "cat": CAT.stdout.readline(), "alive": WORKER.is_alive()}
+"""
+
+
+def test_children_come_back(daemon, client):
+    """What init has started goes on in every environment, and ends with it."""
+    version = deploy(client, "family", CHILDREN, MemorySize=512)
+    before = len(daemon.children())
+    with ThreadPoolExecutor(12) as pool:
+        replies = list(pool.map(lambda x: invoke(client, "family", {"x": x}, Qualifier=version)[0], range(24)))
+    assert replies == [{"squared": x * x, "worker": True, "cat": f"{x}\n", "alive": True} for x in range(24)]
+    assert invoke(client, "family", {"x": 3, "kill": True}, Qualifier=version)[0]["alive"] is False
+    assert len(daemon.children()) > before
+    client.delete_function(FunctionName="family")
+    deadline = time.time() + 10
+    while len(daemon.children()) > before and time.time() < deadline:
+        time.sleep(0.1)
+    assert len(daemon.children()) <= before
