@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "Acceptance"), str(ROOT / "Examples")]
 import package  # noqa: E402
 
-FUNCTIONS = ["bare", "pandas-report", "langchain-agent"]
+FUNCTIONS = ["bare", "pandas-report", "sklearn-model", "langchain-agent"]
 
 
 def quantile(values, share):
@@ -70,6 +70,7 @@ def measure_burst(daemon, name, burst):
         "client": used / burst / os.cpu_count(),
         "alive": len(alive), "pss": statistics.mean(value[0] for value in memory),
         "private": statistics.mean(value[1] for value in memory),
+        "pss / private": statistics.mean(value[0] for value in memory) / statistics.mean(value[1] for value in memory),
         "faults": statistics.median(faults(pid) for pid in alive)}
 
 
@@ -240,6 +241,8 @@ def table(results):
     rows.append(["  of which the client's own work"] + [cell(r["burst"]["client"]) for r in results])
     rows.append(["  PSS each, MB"] + [cell(r["burst"]["pss"]) for r in results])
     rows.append(["  written each, MB"] + [cell(r["burst"]["private"]) for r in results])
+    # A clone that does nothing new shall cost hardly more than what it wrote: under 1.5 times that.
+    rows.append(["  PSS / written"] + [f"{r['burst']['pss / private']:.2f}x" for r in results])
     rows.append(["  page faults each"] + [f"{r['burst']['faults']:.0f}" for r in results])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)) for row in rows)
