@@ -253,6 +253,8 @@ def table(results):
     rows.append(["threads"] + [str(r["threads"]) for r in results])
     rows.append([f"{results[0]['burst']['n']} at once: ms each"] + [cell(r["burst"]["each"]) for r in results])
     rows.append(["  of which the client's own work"] + [cell(r["burst"]["client"]) for r in results])
+    # The less of them there are at the same time, the more of what all share falls to each.
+    rows.append(["  of which alive afterwards"] + [f"{r['burst']['alive']:.0f}" for r in results])
     rows.append(["  PSS each, MB"] + [cell(r["burst"]["pss"]) for r in results])
     rows.append(["  written each, MB"] + [cell(r["burst"]["private"]) for r in results])
     # A clone that does nothing new shall cost hardly more than what it wrote: under 1.5 times that.
