@@ -210,7 +210,7 @@ def measure_alive(name, count, batch, again):
         result["stop seconds"] = time.perf_counter() - begin
     finally:
         if daemon.process.poll() is None:
-            daemon.kill()
+            daemon.stop()
         pool.shutdown(wait=False, cancel_futures=True)
         result["log"] = daemon.output()[-2000:]
         daemon.remove()
@@ -499,20 +499,26 @@ def main():
     arguments = parser.parse_args()
     os.environ["THAW_BIN"] = str(pathlib.Path(arguments.bin).resolve())
     results = {}
+
+    def keep():
+        pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
+
     if "snapshot" in arguments.only:
         results["snapshot"] = measure_snapshots(arguments.functions, arguments.rounds, arguments.image_megabytes)
+        keep()
         show_snapshots(results["snapshot"])
     if "cold" in arguments.only:
         results["cold"] = []
         for name in arguments.functions:
             say(f"restoring {name} with a cold page cache")
             results["cold"].append(measure_cold(name, arguments.rounds))
+        keep()
         show_cold(results["cold"])
     if "alive" in arguments.only:
         say(f"making {arguments.alive} clones of {arguments.alive_function}")
         results["alive"] = measure_alive(arguments.alive_function, arguments.alive, arguments.batch, arguments.again)
+        keep()
         show_alive(results["alive"])
-    pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
     print(f"as JSON: {arguments.json}")
 
 
