@@ -88,6 +88,7 @@ acceptance: build venv
 bench: build venv
 	$(VENV)/bin/python Benchmarks/bench.py --bin $(BIN)
 	THAW_BIN=$(abspath $(BIN)) $(VENV)/bin/python Benchmarks/runtimes.py
+	$(VENV)/bin/python Benchmarks/limits.py --bin $(BIN)
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Integration Benchmarks

@@ -43,6 +43,7 @@ def example(name, python="3.12"):
 @pytest.mark.parametrize("name, expected", [
     ("bare", {"h": "61fbd531608fd2f5", "n": 300}),
     ("pandas-report", {"sum": 29850.0, "mean": 151.5}),
+    ("sklearn-model", {"species": "versicolor", "share": 1.0, "accuracy": 1.0}),
     ("langchain-agent", {"answer": "The order costs 350.00 USD.", "steps": 6}),
 ])
 @pytest.mark.parametrize("python", ["3.12", "3.13"])

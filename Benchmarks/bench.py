@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "Acceptance"), str(ROOT / "Examples")]
 import package  # noqa: E402
 
-FUNCTIONS = ["bare", "pandas-report", "langchain-agent"]
+FUNCTIONS = ["bare", "pandas-report", "sklearn-model", "langchain-agent"]
 
 
 def quantile(values, share):
@@ -70,6 +70,7 @@ def measure_burst(daemon, name, burst):
         "client": used / burst / os.cpu_count(),
         "alive": len(alive), "pss": statistics.mean(value[0] for value in memory),
         "private": statistics.mean(value[1] for value in memory),
+        "pss / private": statistics.mean(value[0] for value in memory) / statistics.mean(value[1] for value in memory),
         "faults": statistics.median(faults(pid) for pid in alive)}
 
 
@@ -140,16 +141,17 @@ def run_engine(subjects):
     """The engine alone: warm processes are frozen and restored; fork() of the same process in turn."""
     import subprocess
 
-    subprocess.run(["swift", "build", "-c", "release", "--product", "engine-measurement"], cwd=ROOT, check=True, stdout=sys.stderr)
-    output = subprocess.run(
-        [ROOT / ".build" / "release" / "engine-measurement"], cwd=ROOT, input=json.dumps(subjects), text=True, capture_output=True)
+    binaries = pathlib.Path(os.environ["THAW_BIN"])
+    if (ROOT / ".build").resolve() in binaries.resolve().parents:  # others are taken as they are
+        subprocess.run(["swift", "build", "-c", "release", "--product", "engine-measurement"], cwd=ROOT, check=True, stdout=sys.stderr)
+    output = subprocess.run([binaries / "engine-measurement"], cwd=ROOT, input=json.dumps(subjects), text=True, capture_output=True)
     if output.returncode != 0:
         raise SystemExit(f"the engine's benchmark failed:\n{output.stdout[-3000:]}{output.stderr[-2000:]}")
     return {figures["name"]: figures for figures in map(json.loads, output.stdout.splitlines())}
 
 
-def measure_engine(names, rounds):
-    """The example functions in the engine."""
+def engine_subjects(names):
+    """The example functions, as the engine's measurement takes them."""
     import shutil
     import subprocess
     import zipfile
@@ -165,9 +167,13 @@ def measure_engine(names, rounds):
         mounts = [[str(code), "/var/task"], [str(ROOT / "Benchmarks"), "/opt"]]
         if not prefix.startswith("/usr"):
             mounts.append([prefix, prefix])
-        subjects.append({
-            "name": name, "arguments": [python, "/opt/engine_server.py", "app"], "mounts": mounts, "rounds": rounds, "alive": 0})
-    return run_engine(subjects)
+        subjects.append({"name": name, "arguments": [python, "/opt/engine_server.py", "app"], "mounts": mounts})
+    return subjects
+
+
+def measure_engine(names, rounds):
+    """The example functions in the engine."""
+    return run_engine([subject | {"rounds": rounds, "alive": 0} for subject in engine_subjects(names)])
 
 
 # What grows, while the rest stays as it is: megabytes, threads, pairs of mappings, clones alive.
@@ -179,23 +185,32 @@ SCALES = {
 }
 
 
-def measure_scales(rounds):
-    """How the cost of a start grows with image size, threads, mappings and clones alive; the same megabyte is written in all."""
+def compile_scale():
+    """Compiles the process of a given size; answers where it is."""
     import subprocess
 
     directory = ROOT / ".build" / "bench-scale"
     directory.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        ["cc", "-O2", "-pthread", "-o", directory / "scale", ROOT / "Benchmarks" / "scale.c"], check=True)
+    subprocess.run(["cc", "-O2", "-pthread", "-o", directory / "scale", ROOT / "Benchmarks" / "scale.c"], check=True)
+    return directory
+
+
+def scale_subject(directory, name, megabytes, threads=1, mappings=50):
+    """A process of a given size, as the engine's measurement takes it."""
+    arguments = ["/var/task/scale", *map(str, [megabytes, threads, mappings])]
+    return {"name": name, "arguments": arguments, "mounts": [[str(directory), "/var/task"]]}
+
+
+def measure_scales(rounds):
+    """How the cost of a start grows with image size, threads, mappings and clones alive; the same megabyte is written in all."""
+    directory = compile_scale()
     subjects, places = [], []
     for axis, sizes in SCALES.items():
         for size in sizes:
             name = f"{axis}: {size}"
             value = size[{"image MB": 0, "threads": 1, "mappings": 2, "clones alive": 3}[axis]]
             places.append((axis, value * 2 if axis == "mappings" else value, name))
-            subjects.append({
-                "name": name, "arguments": ["/var/task/scale", *map(str, size[:3])], "mounts": [[str(directory), "/var/task"]],
-                "rounds": rounds, "alive": size[3]})
+            subjects.append(scale_subject(directory, name, *size[:3]) | {"rounds": rounds, "alive": size[3]})
     figures = run_engine(subjects)
     return [{"axis": axis, "value": value, **figures[name]} for axis, value, name in places]
 
@@ -238,8 +253,12 @@ def table(results):
     rows.append(["threads"] + [str(r["threads"]) for r in results])
     rows.append([f"{results[0]['burst']['n']} at once: ms each"] + [cell(r["burst"]["each"]) for r in results])
     rows.append(["  of which the client's own work"] + [cell(r["burst"]["client"]) for r in results])
+    # The less of them there are at the same time, the more of what all share falls to each.
+    rows.append(["  of which alive afterwards"] + [f"{r['burst']['alive']:.0f}" for r in results])
     rows.append(["  PSS each, MB"] + [cell(r["burst"]["pss"]) for r in results])
     rows.append(["  written each, MB"] + [cell(r["burst"]["private"]) for r in results])
+    # A clone that does nothing new shall cost hardly more than what it wrote: under 1.5 times that.
+    rows.append(["  PSS / written"] + [f"{r['burst']['pss / private']:.2f}x" for r in results])
     rows.append(["  page faults each"] + [f"{r['burst']['faults']:.0f}" for r in results])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)) for row in rows)

@@ -15,8 +15,8 @@ import zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = HERE.parent / ".build" / "examples"
-# Not needed to run, and in the way of the 50 MB that may be uploaded.
-LEFT_OUT = re.compile(r"(^|/)(tests?|testing/tests|__pycache__|bin)/|\.pyi$|\.(c|h|pyx|pxd|hpp|cpp)$|dist-info/RECORD$")
+# Not needed to run, and in the way of the 50 MB that may be uploaded. (numpy.testing, which scipy imports, takes _natype from numpy's tests.)
+LEFT_OUT = re.compile(r"(^|/)(tests?|testing/tests|__pycache__|bin)/(?!_natype\.py$)|\.pyi$|\.(c|h|pyx|pxd|hpp|cpp)$|dist-info/RECORD$")
 LIMIT = 50 * 1024 * 1024
 
 
@@ -38,18 +38,38 @@ def requirements(name, python):
     return target
 
 
+def also_left_out(name):
+    """What an example's left-out.txt says of its requirements: paths to leave out (a regular expression, or none), and whether sources are, too."""
+    file = HERE / name / "left-out.txt"
+    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")] if file.exists() else []
+    patterns = [line for line in lines if line != "sources"]
+    return re.compile("|".join(patterns)) if patterns else None, "sources" in lines
+
+
 def compile_python(name, python, tree):
     """Copies code and requirements, with byte-code: /var/task is read-only, it is compiled now or never."""
-    for source in [requirements(name, python), HERE / "shared", HERE / name]:
+    library = requirements(name, python)
+    unneeded, sourceless = also_left_out(name)
+    sources = []
+    for source in [library, HERE / "shared", HERE / name]:
         if source is None:
             continue
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
             relative = file.relative_to(source).as_posix()
-            if not LEFT_OUT.search(relative) and relative != "requirements.txt":
-                copy(file, tree / relative)
+            if LEFT_OUT.search(relative) or relative in ["requirements.txt", "left-out.txt"]:
+                continue
+            if source == library and unneeded and unneeded.search(relative):
+                continue
+            copy(file, tree / relative)
+            if source == library and sourceless and file.suffix == ".py":
+                sources.append(tree / relative)
     # It is found valid by hash, whatever times the files get.
     command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", str(tree)]
     subprocess.run(command, check=True)
+    for file in sources:
+        [code] = (file.parent / "__pycache__").glob(f"{file.stem}.cpython-*.pyc")
+        code.rename(file.with_suffix(".pyc"))
+        file.unlink()
 
 
 def copy(file, target):
