@@ -130,7 +130,7 @@ public enum Checkpoint {
     var objects = try SharedObjectCollection(process: tree.processes[0].processID)
     var descriptions = OpenDescriptions()
     for (index, process) in tree.processes.enumerated() {
-      var descriptors = try DescriptorCollection(process: process.processID, index: index, supplied: supplied)
+      var descriptors = DescriptorCollection(process: process.processID, index: index, supplied: supplied)
       let open = try descriptors.collect(&objects, &descriptions)
       let (mappings, library) = try memory.collect(process, objects: &objects)
       var state = try ProcessState(

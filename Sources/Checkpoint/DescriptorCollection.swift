@@ -39,11 +39,11 @@ struct DescriptorCollection {
   /// Locks on the files that were collected.
   private(set) var locks: [FileLock] = []
 
-  init(process: Int32, index: Int, supplied: [SuppliedDescriptor]) throws(SystemCallError) {
+  init(process: Int32, index: Int, supplied: [SuppliedDescriptor]) {
     self.process = process
     self.index = UInt32(index)
     self.supplied = supplied
-    sockets = try SocketCollection(process: process, supplied: supplied)
+    sockets = SocketCollection(process: process, supplied: supplied)
   }
 
   mutating func collect(

@@ -1,14 +1,16 @@
 import Crypto
+import Dispatch
 import Linux
 import SnapshotFormat
+import Synchronization
 import SystemPackage
 
 /// Writes the image and keeps its digest.
 struct ImageWriter: ~Copyable {
   private let file: FileDescriptor
   private let path: FilePath
-  private let buffer: UnsafeMutableRawBufferPointer
-  private var hash = SHA256()
+  private let chunks: ChunkRing
+  private let digest: ImageDigest
   private var position: UInt64 = 0
 
   init(path: FilePath) throws(SystemCallError) {
@@ -19,11 +21,13 @@ struct ImageWriter: ~Copyable {
     } catch {
       throw SystemCallError(call: "open", subject: path.string, errno: error as? Errno ?? .ioError)
     }
-    buffer = .allocate(byteCount: 1 << 20, alignment: 4096)
+    chunks = ChunkRing()
+    digest = ImageDigest(file: file)
   }
 
   deinit {
-    buffer.deallocate()
+    // Nobody reads a chunk or the file any more.
+    digest.wait()
     try? file.close()
   }
 
@@ -34,10 +38,11 @@ struct ImageWriter: ~Copyable {
   ) throws {
     var address = start
     while address < end {
-      let length = min(buffer.count, Int(end - address))
-      let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<length])
-      try memory.read(at: address, into: chunk)
-      try append(chunk, at: address, droppingZeros: droppingZeros, extents: &extents)
+      let chunk = chunks.next()
+      let length = min(chunk.bytes.count, Int(end - address))
+      let bytes = UnsafeMutableRawBufferPointer(rebasing: chunk.bytes[..<length])
+      try memory.read(at: address, into: bytes)
+      try append(bytes, of: chunk, at: address, droppingZeros: droppingZeros, extents: &extents)
       address += UInt64(length)
     }
   }
@@ -50,10 +55,11 @@ struct ImageWriter: ~Copyable {
       var position = data.lowerBound / page * page
       let end = (data.upperBound + page - 1) / page * page
       while position < end {
-        let length = min(buffer.count, Int(end - position))
-        let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<length])
-        try file.read(at: position, into: chunk)
-        try append(chunk, at: position, droppingZeros: true, extents: &extents)
+        let chunk = chunks.next()
+        let length = min(chunk.bytes.count, Int(end - position))
+        let bytes = UnsafeMutableRawBufferPointer(rebasing: chunk.bytes[..<length])
+        try file.read(at: position, into: bytes)
+        try append(bytes, of: chunk, at: position, droppingZeros: true, extents: &extents)
         position += UInt64(length)
       }
       offset = end
@@ -61,21 +67,28 @@ struct ImageWriter: ~Copyable {
   }
 
   private mutating func append(
-    _ chunk: UnsafeMutableRawBufferPointer, at address: UInt64, droppingZeros: Bool,
+    _ bytes: UnsafeMutableRawBufferPointer, of chunk: Chunk, at address: UInt64, droppingZeros: Bool,
     extents: inout [Mapping.Extent]
   ) throws {
     let page = Int(SnapshotManifest.pageSize)
+    var written: [Range<Int>] = []
     var offset = 0
-    while offset < chunk.count {
-      if droppingZeros, isZero(chunk, at: offset) {
+    while offset < bytes.count {
+      if droppingZeros, isZero(bytes, at: offset) {
         offset += page
         continue
       }
       var runEnd = offset + page
-      while runEnd < chunk.count, !(droppingZeros && isZero(chunk, at: runEnd)) { runEnd += page }
-      try write(UnsafeRawBufferPointer(rebasing: chunk[offset..<runEnd]), at: address + UInt64(offset), &extents)
+      while runEnd < bytes.count, !(droppingZeros && isZero(bytes, at: runEnd)) { runEnd += page }
+      written.append(offset..<runEnd)
       offset = runEnd
     }
+    guard !written.isEmpty else { return }
+    digest.add(written, of: chunk)
+    for run in written {
+      try write(UnsafeRawBufferPointer(rebasing: bytes[run]), at: address + UInt64(run.lowerBound), &extents)
+    }
+    digest.written(upTo: position)
   }
 
   private mutating func write(
@@ -86,7 +99,6 @@ struct ImageWriter: ~Copyable {
     } catch {
       throw SystemCallError(call: "write", subject: path.string, errno: error as? Errno ?? .ioError)
     }
-    hash.update(bufferPointer: bytes)
     let length = UInt64(bytes.count)
     if let last = extents.last, last.start + last.length == address, last.imageOffset + last.length == position {
       extents[extents.count - 1].length += length
@@ -106,7 +118,81 @@ struct ImageWriter: ~Copyable {
 
   /// Length and digest of what was written, which is synced.
   consuming func finish() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) {
+    let hash = digest.finalize()
     try Durability.synchronize(path)
-    return (position, Array(hash.finalize()))
+    return (position, hash)
+  }
+}
+
+/// A piece of memory that is read into, written from and hashed.
+private final class Chunk: Sendable {
+  /// Touched by the writer before it is given to the digest, read by both afterwards.
+  nonisolated(unsafe) let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+  private let isFree = DispatchSemaphore(value: 1)
+
+  deinit { bytes.deallocate() }
+
+  /// Waits until nobody reads it any more.
+  func take() { isFree.wait() }
+  /// It has been read.
+  func letGo() { isFree.signal() }
+}
+
+/// A few chunks, used in turn.
+private final class ChunkRing {
+  private let chunks = (0..<8).map { _ in Chunk() }
+  private var turn = 0
+
+  /// One that is free: the digest has read it, or it was not given to it.
+  func next() -> Chunk {
+    turn = (turn + 1) % chunks.count
+    let chunk = chunks[turn]
+    chunk.take()
+    chunk.letGo()
+    return chunk
+  }
+}
+
+/// Hashes the image on a thread of its own: SHA-256 takes longer than reading and writing together. It also has the
+/// kernel begin to write to the disk what waits for that.
+private final class ImageDigest: Sendable {
+  private let hash = Mutex(SHA256())
+  private let queue = DispatchQueue(label: "thaw.image-digest", qos: .userInitiated)
+  private let file: FileDescriptor
+  private let started = Mutex(UInt64(0))
+  /// Bytes after which writing to the disk is begun.
+  private static let stride: UInt64 = 8 << 20
+
+  init(file: FileDescriptor) { self.file = file }
+
+  /// Hashes these bytes, and lets go of the chunk then.
+  func add(_ runs: [Range<Int>], of chunk: Chunk) {
+    chunk.take()
+    queue.async { [self] in
+      hash.withLock { hash in
+        for run in runs { hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: chunk.bytes[run])) }
+      }
+      chunk.letGo()
+    }
+  }
+
+  /// So much of the file is written.
+  func written(upTo end: UInt64) {
+    let begin: UInt64? = started.withLock { started in
+      guard end - started >= ImageDigest.stride else { return nil }
+      defer { started = end }
+      return started
+    }
+    guard let begin else { return }
+    queue.async { [file] in Durability.startWriting(file, from: begin, to: end) }
+  }
+
+  /// Waits until all is hashed.
+  func wait() { queue.sync {} }
+
+  /// The digest of all.
+  func finalize() -> [UInt8] {
+    wait()
+    return hash.withLock { Array($0.finalize()) }
   }
 }

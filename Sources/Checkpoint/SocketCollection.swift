@@ -7,15 +7,13 @@ struct SocketCollection {
   let process: Int32
   let supplied: [SuppliedDescriptor]
   private(set) var warnings: [String] = []
-  private var connections: [UInt64: TCPSocket] = [:]
   private var unixSockets: [UInt64: UnixSocket]?
   /// Options of new sockets by family, type and protocol.
   private var standards: [[UInt32]: [SocketOption]] = [:]
 
-  init(process: Int32, supplied: [SuppliedDescriptor]) throws(SystemCallError) {
+  init(process: Int32, supplied: [SuppliedDescriptor]) {
     self.process = process
     self.supplied = supplied
-    for socket in try TCPSocket.all(of: process) where socket.inode != 0 { connections[socket.inode] = socket }
   }
 
   /// What a socket is, and the options that differ from a new one's.
@@ -36,7 +34,7 @@ struct SocketCollection {
     switch (family, type) {
     case (1, _): kind = try unix(socket, inode: inode, number: number, type: type, refuse)
     case (2, 1), (10, 1):
-      kind = try stream(socket, inode: inode, number: number, family: family, transport: transport, refuse)
+      kind = try stream(socket, number: number, family: family, transport: transport, refuse)
     case (2, 2) where transport == 17, (10, 2) where transport == 17:
       if let count = try? Kernel.bytesWaiting(in: socket), count > 0 {
         warnings.append("descriptor \(number): the datagrams that wait in the UDP socket are lost")
@@ -55,13 +53,12 @@ struct SocketCollection {
   }
 
   private mutating func stream(
-    _ socket: FileDescriptor, inode: UInt64, number: Int32, family: UInt32, transport: UInt32,
+    _ socket: FileDescriptor, number: Int32, family: UInt32, transport: UInt32,
     _ refuse: (String) -> CheckpointError
   ) throws -> Descriptor.Kind {
-    let connection = connections[inode]
-    if let connection, connection.remotePort != 0,
-      let match = supplied.first(where: { $0.identity == .tcp(localPort: connection.localPort) })
-    {
+    let local = InternetAddress(Kernel.address(of: socket, peer: false))
+    let remote = InternetAddress(Kernel.address(of: socket, peer: true))
+    if let local, remote != nil, let match = supplied.first(where: { $0.identity == .tcp(localPort: local.port) }) {
       return .supplied(match.role)
     }
     // struct tcp_info of linux/tcp.h begins with the state; of a listening socket unacked (at 24) is how many wait in
@@ -82,8 +79,8 @@ struct SocketCollection {
       return .socket(state(socket, family, 1, transport, backlog: nil))
     default:
       warnings.append(
-        "descriptor \(number): the connection from port \(connection?.localPort ?? 0) to port "
-          + "\(connection?.remotePort ?? 0) (\(connection?.remote ?? "closed")) comes back closed by the other end")
+        "descriptor \(number): the connection from port \(local?.port ?? 0) to port "
+          + "\(remote?.port ?? 0) (\(remote?.host ?? "closed")) comes back closed by the other end")
       return .closedConnection
     }
   }
@@ -185,6 +182,25 @@ struct SocketCollection {
       names.compactMap { name in
         Kernel.option(socket, level: level, name: name).map { SocketOption(level: level, name: name, value: $0) }
       }
+    }
+  }
+}
+
+/// A `struct sockaddr_in` or `sockaddr_in6`, for a person.
+private struct InternetAddress {
+  var host: String
+  var port: UInt16
+
+  init?(_ bytes: [UInt8]?) {
+    guard let bytes, bytes.count >= 8 else { return nil }
+    port = UInt16(bytes[2]) << 8 | UInt16(bytes[3])
+    guard port != 0 else { return nil }
+    if bytes[0] == 2 {
+      host = bytes[4..<8].map(String.init).joined(separator: ".")
+    } else {
+      guard bytes.count >= 24 else { return nil }
+      host = stride(from: 8, to: 24, by: 2)
+        .map { String(UInt16(bytes[$0]) << 8 | UInt16(bytes[$0 + 1]), radix: 16) }.joined(separator: ":")
     }
   }
 }

@@ -170,6 +170,12 @@ public enum DirectoryCopy {
 
 /// Makes what was written durable.
 public enum Durability {
+  /// Has the kernel begin to write a part of a file to the disk, without waiting for it (`sync_file_range(2)`,
+  /// SYNC_FILE_RANGE_WRITE). A file system that cannot do that writes it later.
+  public static func startWriting(_ file: FileDescriptor, from start: UInt64, to end: UInt64) {
+    _ = thaw_syscall(277, UInt(file.rawValue), UInt(start), UInt(end - start), 2, 0, 0)
+  }
+
   /// `fsync(2)` of a file or directory by path.
   public static func synchronize(_ path: FilePath) throws(SystemCallError) {
     let file = try named("open", path.string) {

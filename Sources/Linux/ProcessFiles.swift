@@ -158,40 +158,6 @@ public struct MemoryArea: Sendable {
   }
 }
 
-/// One TCP socket of a network namespace, from /proc/PID/net/tcp.
-public struct TCPSocket: Sendable {
-  /// The socket's inode.
-  public var inode: UInt64
-  /// Local port.
-  public var localPort: UInt16
-  /// Remote port; 0 when not connected.
-  public var remotePort: UInt16
-  /// The kernel's state: 1 established, 10 listening (net/tcp_states.h).
-  public var state: UInt8
-  /// The remote address as the kernel prints it.
-  public var remote: String
-
-  /// All TCP sockets, IPv4 and IPv6, in the network namespace of a process.
-  public static func all(of process: Int32) throws(SystemCallError) -> [TCPSocket] {
-    var sockets: [TCPSocket] = []
-    for table in ["tcp", "tcp6"] {
-      guard let text = try? ProcessFiles.text("/proc/\(process)/net/\(table)") else { continue }
-      for line in text.split(separator: "\n").dropFirst() {
-        let fields = line.split(separator: " ", omittingEmptySubsequences: true)
-        guard fields.count > 9, let local = fields[1].split(separator: ":").last,
-          let remote = fields[2].split(separator: ":").last, let localPort = UInt16(local, radix: 16),
-          let remotePort = UInt16(remote, radix: 16), let state = UInt8(fields[3], radix: 16),
-          let inode = UInt64(fields[9])
-        else { continue }
-        sockets.append(
-          TCPSocket(
-            inode: inode, localPort: localPort, remotePort: remotePort, state: state, remote: String(fields[2])))
-      }
-    }
-    return sockets
-  }
-}
-
 /// The host's memory, /proc/meminfo.
 public enum MemoryInformation {
   /// MemAvailable and MemTotal, in bytes.

@@ -1,13 +1,16 @@
 import SnapshotFormat
 
 extension Mapping {
+  /// Bytes of a huge page, which one entry of a page directory maps; x86-64.
+  static let hugePage: UInt64 = 2 << 20
+
   /// Huge pages of the template's memory: 2 MB ranges that the snapshot fills almost wholly.
   ///
   /// A clone shares them with one entry in its page tables instead of 512 to be copied, so that the cost of cloning does
   /// not grow with the image. A page that a clone writes is copied alone: the kernel splits the clone's mapping of the
   /// huge page. The madvise(2) flag of the mapping stays as the program set it (MADV_COLLAPSE needs none).
   var hugePageRanges: [(start: UInt64, length: UInt64)] {
-    let size: UInt64 = 2 << 20
+    let size = Mapping.hugePage
     // Memory in the holes between extents is spent in the template: at most a quarter of each range.
     let enough = size / 4 * 3
     guard backing == .anonymous,

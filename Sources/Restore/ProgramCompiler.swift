@@ -151,6 +151,14 @@ struct ProgramCompiler {
             .value(mapping.start), .value(length), .value(filling), .value(flags), descriptor, .value(offset),
           ]))
       operations += mapping.advice.before
+      // A page of a file is read before it is overwritten: many at a time, and not one after another. MADV_WILLNEED 3.
+      if case .file = mapping.backing {
+        operations += extents.map { extent in
+          Operation(
+            number: SystemCallNumber.madvise, check: RESTORE_MAY_FAIL.rawValue,
+            arguments: [.value(extent.start), .value(extent.length), 3])
+        }
+      }
       late += mapping.advice.after
       if filling != protection {
         late.append(
@@ -161,13 +169,8 @@ struct ProgramCompiler {
     }
     if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
     operations += sharedObjects.templateOperations(&filled)
+    operations += mappings.flatMap { hugePages($0) }
     operations += fill(filled, from: image)
-    // MADV_COLLAPSE of linux/mman.h. Where no huge page can be had, small ones do.
-    operations += mappings.flatMap(\.hugePageRanges).map { range in
-      Operation(
-        number: SystemCallNumber.madvise, check: RESTORE_MAY_FAIL.rawValue,
-        arguments: [.value(range.start), .value(range.length), 25])
-    }
     operations += late
     operations += inheritedState()
     // The bounding set is inherited; the template itself keeps the capabilities it has. PR_CAPBSET_DROP 24; 40 is
@@ -179,6 +182,22 @@ struct ProgramCompiler {
           arguments: [24, .value(capability), 0, 0, 0]))
     }
     return operations
+  }
+
+  /// Makes huge pages before they are filled: afterwards the kernel would copy what the small ones hold. It takes what
+  /// has one page at least. Where no huge page can be had, small ones do.
+  private func hugePages(_ mapping: Mapping) -> [Operation] {
+    // linux/mman.h: MADV_POPULATE_WRITE 23, MADV_COLLAPSE 25.
+    func advise(_ start: UInt64, _ length: UInt64, _ advice: UInt64) -> Operation {
+      Operation(
+        number: SystemCallNumber.madvise, check: RESTORE_MAY_FAIL.rawValue,
+        arguments: [.value(start), .value(length), .value(advice)])
+    }
+    return mapping.hugePageRanges.flatMap { range in
+      stride(from: range.start, to: range.start + range.length, by: Int(Mapping.hugePage)).map {
+        advise($0, SnapshotManifest.pageSize, 23)
+      } + [advise(range.start, range.length, 25)]
+    }
   }
 
   /// The memory of the processes besides the first, where the template holds it.

@@ -60,16 +60,14 @@ struct SharedObjectCompiler {
   ) -> [(mapping: Mapping, place: UInt64)] {
     mappings.compactMap { mapping in
       if case .object = mapping.backing { return nil }
-      let wanted = mapping.start % hugePage
-      var place = offset / hugePage * hugePage + wanted
-      if place < offset { place += hugePage }
+      let wanted = mapping.start % Mapping.hugePage
+      var place = offset / Mapping.hugePage * Mapping.hugePage + wanted
+      if place < offset { place += Mapping.hugePage }
       offset = place + (mapping.end - mapping.start) + SnapshotManifest.pageSize
       return (mapping, place)
     }
   }
 
-  /// Bytes that one entry of a page directory maps, x86-64.
-  private static let hugePage: UInt64 = 2 << 20
 
   private static func pages(_ bytes: UInt64) -> UInt64 {
     (bytes + SnapshotManifest.pageSize - 1) / SnapshotManifest.pageSize * SnapshotManifest.pageSize
@@ -294,7 +292,7 @@ extension SnapshotManifest {
   /// A place in the address space, aligned to huge pages, with at least `length` bytes where none of the processes has
   /// anything: in the middle of the largest hole, away from heap and stack.
   static func hole(atLeast wanted: UInt64, in processes: [ProcessState]) throws(RestoreError) -> UInt64 {
-    let alignment: UInt64 = 2 << 20
+    let alignment = Mapping.hugePage
     let length = wanted + alignment
     var taken = processes.flatMap { process in
       process.mappings.map { ($0.start, $0.end) }
