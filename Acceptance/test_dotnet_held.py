@@ -19,7 +19,7 @@ def code():
     with tempfile.TemporaryDirectory() as directory:
         tree = pathlib.Path(directory) / "tree"
         tree.mkdir()
-        package.compile_csharp(sorted(SOURCES.glob("*.cs")), tree / "Held.dll", references=["System.Core"])
+        package.compile_csharp(sorted(SOURCES.glob("*.cs")), tree / "Held.dll", references=["System.Core", "System.Net.Http"])
         return package.archive(tree, pathlib.Path(directory) / "code.zip").read_bytes()
 
 
@@ -41,7 +41,7 @@ def test_tasks(clones):
         # Not counted by the monotonic clock: what passed between the snapshot and the restore.
         assert reply.pop("not counted") > 1000
         assert reply == {
-            "pending": True, "counted on": True, "ticking": True, "no burst": True,
+            "pending": True, "counted on": True, "ticking": True, "no burst": True, "goes on": True,
             "ends": {
                 "periods": "disposed", "channel": me, "promised": me, "delay": "over", "cancelled": "cancelled", "timeout": "cancelled",
                 "both": f"{me}+over"},
@@ -74,7 +74,8 @@ def test_files(clones):
             "maps": f"from init, from init, {me}, {me}", "maps elsewhere": f"{me}, {me}",
             "exclusive": "4, 456, FLOCK WRITE 0-EOF, IOException", "locked": "FLOCK READ 0-EOF; POSIX WRITE 2-4",
             "unlocked": "FLOCK READ 0-EOF", "deleted": f"nobody finds this {me}, False", "lines": "two, three, ",
-            "pipe": f"in the pipe, {me}", "events": [f"created {me}", "renamed before after", "deleted after"]}
+            "pipe": f"in the pipe, {me}", "events": [
+                f"created watched/{me}", f"created {me}", "renamed watched/before watched/after", "deleted watched/after"]}
 
 
 def test_sockets(clones):
@@ -82,4 +83,4 @@ def test_sockets(clones):
         me = f"clone-{number}"
         assert reply.pop("reading") in CLOSED and reply.pop("awaiting") in CLOSED
         assert set(reply.pop("writes")) <= CLOSED
-        assert reply == {"pending": True, "echo": f"{me}, again", "accepted": me, "received": me, "piped": me}
+        assert reply == {"pending": True, "http": f"/{me}, /again", "echo": f"{me}, again", "accepted": me, "received": me, "piped": me}

@@ -51,7 +51,7 @@ def test_files(clones, runtime):
             "changed": f"file !hanged, {me}", "changed in the file": "file changed", "direct": True,
             "lock": "true, 1", "lock again": "OverlappingFileLockException", "lock anew": "0, 1, true",
             "open": "11, second line", "lines": "two, three, null", "deleted": f"nobody finds this{me}, false",
-            "events": [f"ENTRY_CREATE {me}", "ENTRY_DELETE before"]}
+            "events": [f"ENTRY_CREATE /tmp/{me}", f"ENTRY_CREATE /tmp/watched/{me}", "ENTRY_DELETE /tmp/watched/before"]}
 
 
 @pytest.mark.parametrize("runtime", ["java17", "java25"])
@@ -61,7 +61,8 @@ def test_sockets(clones, runtime):
         assert reply.pop("connection") in CLOSED and reply.pop("connection with a timeout") in CLOSED
         assert set(reply.pop("writes")) <= CLOSED
         assert reply == {
-            "pipe": "1, true, from init, 0", "both": f"true, {me}, {me}", "echo": f"{me}, again", "accepted": me, "received": me}
+            "pipe": "1, true, from init, 0", "both": f"true, {me}, {me}", "http": f"/{me}, /again", "echo": f"{me}, again",
+            "accepted": me, "received": me}
 
 
 def test_virtual_threads(clones):

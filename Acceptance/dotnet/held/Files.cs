@@ -46,7 +46,7 @@ namespace Held {
       Write(pipe, "in the pipe");
       Directory.CreateDirectory("/tmp/watched");
       File.WriteAllText("/tmp/watched/before", "");
-      watcher = new FileSystemWatcher("/tmp/watched");
+      watcher = new FileSystemWatcher("/tmp") { IncludeSubdirectories = true };
       watcher.Created += (sender, change) => events.Enqueue("created " + change.Name);
       watcher.Deleted += (sender, change) => events.Enqueue("deleted " + change.Name);
       watcher.Renamed += (sender, change) => events.Enqueue("renamed " + change.OldName + " " + change.Name);
@@ -91,6 +91,7 @@ namespace Held {
       Put(view, 1000, clone.Me);
       Put(anonymousView, 1000, clone.Me);
       File.WriteAllText("/tmp/watched/" + clone.Me, "");
+      File.WriteAllText("/tmp/" + clone.Me, "");
       File.Move("/tmp/watched/before", "/tmp/watched/after");
       File.Delete("/tmp/watched/after");
       Write(deleted, " " + clone.Me);
@@ -113,7 +114,7 @@ namespace Held {
       reply["lines"] = lines.ReadLine() + ", " + lines.ReadLine() + ", " + lines.ReadLine();
       Write(pipe, ", " + clone.Me);
       reply["pipe"] = Read(pipeEnd, 100);
-      for (int i = 0; i < 100 && events.Count < 3; i++) Thread.Sleep(100);
+      for (int i = 0; i < 100 && events.Count < 4; i++) Thread.Sleep(100);
       reply["events"] = events.ToArray();
       GC.KeepAlive(watcher);
       GC.KeepAlive(mapped);

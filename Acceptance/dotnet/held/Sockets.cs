@@ -4,6 +4,7 @@ using System.IO;
 using System.IO.Pipes;
 using System.Linq;
 using System.Net;
+using System.Net.Http;
 using System.Net.Sockets;
 using System.Text;
 using System.Threading;
@@ -19,6 +20,9 @@ namespace Held {
     readonly Task<string> accepted;
     readonly Task<string> received;
     readonly Task<string> piped;
+    readonly HttpListener web = new HttpListener();
+    readonly string address = "http://127.0.0.1:" + FreePort() + "/";
+    readonly HttpClient browser = new HttpClient { Timeout = TimeSpan.FromSeconds(10) };
     readonly List<TcpClient> ends = new List<TcpClient>();
     readonly Task<object> reading;
     readonly Task<object> awaiting;
@@ -32,10 +36,35 @@ namespace Held {
       });
       received = Receive();
       piped = Pipe();
+      web.Prefixes.Add(address);
+      web.Start();
+      ServeWeb();
+      // From now on the client keeps a connection.
+      Get("init");
       var stream = Connected();
       reading = Clone.Start(() => Clone.Outcome(() => stream.Read(new byte[10], 0, 10)));
       awaiting = Await(Connected());
       Thread.Sleep(300);
+    }
+
+    static int FreePort() {
+      var listener = new TcpListener(IPAddress.Loopback, 0);
+      listener.Start();
+      var port = ((IPEndPoint)listener.LocalEndpoint).Port;
+      listener.Stop();
+      return port;
+    }
+
+    async void ServeWeb() {
+      while (true) {
+        var context = await web.GetContextAsync();
+        Send(context.Response.OutputStream, context.Request.Url.AbsolutePath);
+        context.Response.Close();
+      }
+    }
+
+    string Get(string path) {
+      return Clone.Soon(browser.GetStringAsync(address + path));
     }
 
     /// <summary>A connection whose other end is in this process and says nothing.</summary>
@@ -117,6 +146,7 @@ namespace Held {
 
       var reply = clone.Reply();
       reply["pending"] = pending;
+      reply["http"] = Get(clone.Me) + ", " + Get("again");
       reply["echo"] = early + ", " + Echoed("again");
       reply["accepted"] = Clone.Soon(accepted);
       reply["received"] = Clone.Soon(received);

@@ -16,6 +16,8 @@ namespace Held {
     readonly Timer timer;
     readonly IDisposable periodic;
     readonly Func<CancellationToken, ValueTask<bool>> nextTick;
+    long last;
+    volatile bool backwards;
     int ticks;
     int periods;
 
@@ -31,7 +33,7 @@ namespace Held {
     readonly WeakReference lost = Garbage();
 
     public Tasks() {
-      timer = new Timer(state => Interlocked.Increment(ref ticks), null, Period, Period);
+      timer = new Timer(state => Tick(), null, Period, Period);
       // PeriodicTimer and Channel: Mono's class library, against which this is compiled, does not have them.
       periodic = (IDisposable)Activator.CreateInstance(Type.GetType("System.Threading.PeriodicTimer"), TimeSpan.FromMilliseconds(Period));
       nextTick = Method<Func<CancellationToken, ValueTask<bool>>>(periodic, "WaitForNextTickAsync");
@@ -54,6 +56,12 @@ namespace Held {
       for (int i = 0; i < 100; i++) kept.Add(Filled(i));
       for (int i = 0; i < 3; i++) Faults(null, 0);
       while (Volatile.Read(ref ticks) < 2) Thread.Sleep(50);
+    }
+
+    void Tick() {
+      var now = watch.ElapsedTicks;
+      if (now < Interlocked.Exchange(ref last, now)) backwards = true;
+      Interlocked.Increment(ref ticks);
     }
 
     static T Method<T>(object target, string name) {
@@ -111,6 +119,7 @@ namespace Held {
     }
 
     public object Handle(Event input) {
+      var goesOn = watch.ElapsedTicks >= Interlocked.Read(ref last);
       var clone = new Clone(input);
       int ticksAtFirst = Volatile.Read(ref ticks), periodsAtFirst = Volatile.Read(ref periods);
       var pending = true;
@@ -146,6 +155,7 @@ namespace Held {
       reply["ticking"] = ticksNow > ticksAtFirst && periodsNow > periodsAtFirst;
       // Never more than the clock says, as there would be if it had jumped.
       reply["no burst"] = ticksNow <= elapsed / Period + 1 && periodsNow <= elapsed / Period + 1;
+      reply["goes on"] = goesOn && !backwards;
       reply["not counted"] = (long)(DateTime.UtcNow - madeAt).TotalMilliseconds - watch.ElapsedMilliseconds;
       reply["ends"] = ends;
       reply["collected"] = whole + ", " + lost.IsAlive + ", " + (GC.CollectionCount(2) > 0);

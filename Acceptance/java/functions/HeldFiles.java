@@ -38,6 +38,7 @@ public final class HeldFiles {
   private final RandomAccessFile deleted = new RandomAccessFile("/tmp/deleted", "rw");
   private final BufferedReader reader;
   private final WatchService watch;
+  private final WatchKey root;
   private final WatchKey key;
 
   public HeldFiles() throws IOException {
@@ -54,6 +55,7 @@ public final class HeldFiles {
     Path watched = Files.createDirectories(Path.of("/tmp/watched"));
     Files.writeString(watched.resolve("before"), "");
     watch = watched.getFileSystem().newWatchService();
+    root = watched.getParent().register(watch, StandardWatchEventKinds.ENTRY_CREATE);
     key = watched.register(watch, StandardWatchEventKinds.ENTRY_CREATE, StandardWatchEventKinds.ENTRY_DELETE);
   }
 
@@ -99,6 +101,7 @@ public final class HeldFiles {
     put(changed, 1000, clone.me);
     Files.writeString(Path.of("/tmp/watched/" + clone.me), "");
     Files.delete(Path.of("/tmp/watched/before"));
+    Files.writeString(Path.of("/tmp/" + clone.me), "");
     deleted.writeBytes(clone.me);
     clone.overlap();
 
@@ -132,9 +135,9 @@ public final class HeldFiles {
     reply.put("deleted", deleted.readLine() + ", " + Files.exists(Path.of("/tmp/deleted")));
 
     TreeSet<String> events = new TreeSet<>();
-    for (WatchKey next; events.size() < 2 && (next = watch.poll(10, TimeUnit.SECONDS)) != null; next.reset()) {
-      if (next != key) events.add("of another key");
-      for (WatchEvent<?> happened : next.pollEvents()) events.add(happened.kind() + " " + happened.context());
+    for (WatchKey next; events.size() < 3 && (next = watch.poll(10, TimeUnit.SECONDS)) != null; next.reset()) {
+      String directory = next == root ? "/tmp/" : next == key ? "/tmp/watched/" : "?";
+      for (WatchEvent<?> happened : next.pollEvents()) events.add(happened.kind() + " " + directory + happened.context());
     }
     reply.put("events", events);
     return reply;

@@ -2,6 +2,7 @@ package functions;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
 import java.io.InputStream;
 import java.net.DatagramPacket;
@@ -10,6 +11,10 @@ import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
 import java.nio.ByteBuffer;
 import java.nio.channels.Pipe;
 import java.nio.channels.SelectionKey;
@@ -37,6 +42,8 @@ public final class HeldSockets {
   private final DatagramSocket datagrams = new DatagramSocket(0, loopback);
   private final FutureTask<String> accepted;
   private final FutureTask<String> received;
+  private final HttpServer web = HttpServer.create(new InetSocketAddress(loopback, 0), 5);
+  private final HttpClient browser = HttpClient.newHttpClient();
   private final List<Socket> ends = new ArrayList<>();
   private final FutureTask<Object> connection;
   private final FutureTask<Object> timed;
@@ -62,6 +69,15 @@ public final class HeldSockets {
       datagrams.receive(packet);
       return new String(packet.getData(), 0, packet.getLength(), UTF_8);
     });
+    web.createContext("/", exchange -> {
+      byte[] path = exchange.getRequestURI().getPath().getBytes(UTF_8);
+      exchange.sendResponseHeaders(200, path.length);
+      exchange.getResponseBody().write(path);
+      exchange.close();
+    });
+    web.start();
+    // From now on the client keeps a connection.
+    get("/init");
     connection = start(() -> Clone.outcome(connected(0)::read));
     timed = start(() -> Clone.outcome(connected(60_000)::read));
   }
@@ -108,6 +124,11 @@ public final class HeldSockets {
     }
   }
 
+  private String get(String path) throws Exception {
+    HttpRequest request = HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + web.getAddress().getPort() + path)).build();
+    return browser.send(request, HttpResponse.BodyHandlers.ofString()).body();
+  }
+
   private String echoed(String text) throws IOException {
     try (Socket socket = new Socket(loopback, ((InetSocketAddress) echo.getLocalAddress()).getPort())) {
       socket.getOutputStream().write(text.getBytes(UTF_8));
@@ -142,6 +163,7 @@ public final class HeldSockets {
     Map<String, Object> reply = clone.reply();
     reply.put("pipe", ready + ", " + isPipe + ", " + waited + ", " + readyAgain);
     reply.put("both", both + ", " + fromClient + ", " + piped);
+    reply.put("http", get("/" + clone.me) + ", " + get("/again"));
     reply.put("echo", echoed(clone.me) + ", " + echoed("again"));
     try (Socket socket = new Socket(loopback, accepting.getLocalPort())) {
       socket.getOutputStream().write(clone.me.getBytes(UTF_8));

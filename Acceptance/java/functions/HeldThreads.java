@@ -90,6 +90,8 @@ public final class HeldThreads implements Resource {
   private final AtomicInteger delayed = new AtomicInteger();
   private final Timer timer = new Timer("timer", true);
   private final AtomicInteger timerTicks = new AtomicInteger();
+  private volatile long last = made;
+  private volatile boolean backwards;
   private int ticksBefore;
   private ScheduledFuture<String> once;
 
@@ -116,7 +118,7 @@ public final class HeldThreads implements Resource {
   private final long computed;
 
   public HeldThreads() throws Exception {
-    scheduler.scheduleAtFixedRate(ticks::incrementAndGet, PERIOD, PERIOD, TimeUnit.MILLISECONDS);
+    scheduler.scheduleAtFixedRate(this::tick, PERIOD, PERIOD, TimeUnit.MILLISECONDS);
     scheduler.scheduleWithFixedDelay(delayed::incrementAndGet, PERIOD, PERIOD, TimeUnit.MILLISECONDS);
     timer.schedule(
         new TimerTask() {
@@ -195,6 +197,13 @@ public final class HeldThreads implements Resource {
     Core.getGlobalContext().register(this);
   }
 
+  private void tick() {
+    long now = System.nanoTime();
+    if (now < last) backwards = true;
+    last = now;
+    ticks.incrementAndGet();
+  }
+
   /** Runs a wait in a daemon thread that has a value of its own. */
   private void start(String name, Callable<String> wait) {
     FutureTask<String> task =
@@ -251,7 +260,7 @@ public final class HeldThreads implements Resource {
     final int atFirst = ticks.get();
     final int delayedAtFirst = delayed.get();
     final int timerAtFirst = timerTicks.get();
-    final long now = System.nanoTime();
+    final boolean goesOn = System.nanoTime() >= last;
     Clone clone = new Clone(event);
     Map<String, Object> states = new LinkedHashMap<>();
     threads.forEach((name, thread) -> states.put(name, thread.getState().name()));
@@ -297,7 +306,7 @@ public final class HeldThreads implements Resource {
     reply.put("ticking", ticks.get() > atFirst && delayed.get() > delayedAtFirst && timerTicks.get() > timerAtFirst);
     // Never more than the clock says, as there would be if it had jumped.
     reply.put("no burst", ticks.get() <= elapsed / 1_000_000 / PERIOD + 1);
-    reply.put("nanoTime goes on", now > made);
+    reply.put("nanoTime goes on", goesOn && !backwards);
     reply.put("not counted", (System.currentTimeMillis() - madeAt) - elapsed / 1_000_000);
     reply.put("compiled", again == computed && strips == 0);
     reply.put("faults", faults);
