@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from clones import CLONES, at_once
+from clones import at_once
 from daemon import published
 
 CLOSED = {-1, "SocketException", "IOException"}
@@ -12,20 +12,27 @@ FAULTS = "NullPointerException ArithmeticException StringIndexOutOfBoundsExcepti
 
 
 @pytest.fixture
-def clones(client, java_code, request):
-    """Publishes a handler, waits a little, and answers the replies of clones that ran at once."""
-    def run(handler, runtime):
-        name = f"{handler.split('.')[-1]}-{runtime}"
-        version = published(client, name, java_code, runtime=runtime, handler=handler, Timeout=30)
+def clones(client, java_code):
+    """Publishes a handler, waits a little, and answers the replies of clones that ran at once; `options` are the JVM's."""
+    def run(handler, runtime, options=""):
+        name = f"{handler.split('.')[-1]}-{runtime}" + "".join(letter for letter in options if letter.isalnum())
+        variables = {"JAVA_TOOL_OPTIONS": options} if options else {}
+        version = published(
+            client, name, java_code, runtime=runtime, handler=handler, Timeout=30, Environment={"Variables": variables})
         time.sleep(1.5)
         return at_once(client, name, version)
 
     return run
 
 
-@pytest.mark.parametrize("runtime", ["java17", "java25"])
-def test_threads(clones, runtime):
-    for number, reply in enumerate(clones("functions.HeldThreads", runtime)):
+@pytest.mark.parametrize(
+    "runtime, options",
+    [
+        ("java17", ""), ("java25", ""), ("java17", "-XX:+UseG1GC -XX:TieredStopAtLevel=4"), ("java25", "-XX:+UseZGC"),
+        ("java25", "-XX:+UseShenandoahGC"),
+    ])
+def test_threads(clones, runtime, options):
+    for number, reply in enumerate(clones("functions.HeldThreads", runtime, options)):
         # Not counted by the monotonic clock: what passed between the snapshot and the restore.
         assert reply.pop("not counted") > 1000
         assert reply == {
