@@ -25,18 +25,26 @@ def code():
 
 @pytest.fixture
 def clones(client, code):
-    """Publishes a handler, waits a little, and answers the replies of clones that ran at once."""
-    def run(kind):
-        name = f"net-held-{kind}"
-        version = published(client, name, code, runtime="dotnet8", handler=f"Held::Held.{kind}::Handle", Timeout=30)
+    """Publishes a handler, waits a little, and answers the replies of clones that ran at once; `settings` are the runtime's."""
+    def run(kind, **settings):
+        name = f"net-held-{kind}-{len(settings)}"
+        version = published(
+            client, name, code, runtime="dotnet8", handler=f"Held::Held.{kind}::Handle", Timeout=30, Environment={"Variables": settings})
         time.sleep(1.5)
         return at_once(client, name, version)
 
     return run
 
 
-def test_tasks(clones):
-    for number, reply in enumerate(clones("Tasks")):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {}, {"DOTNET_gcServer": "1", "DOTNET_gcConcurrent": "1"},
+        # Code is mapped twice, once to write it; the diagnostics server listens and waits.
+        {"DOTNET_EnableWriteXorExecute": "1", "DOTNET_EnableDiagnostics": "1", "DOTNET_TieredPGO": "1"},
+    ], ids=["thaw", "collectors", "defaults"])
+def test_tasks(clones, settings):
+    for number, reply in enumerate(clones("Tasks", **settings)):
         me = f"clone-{number}"
         # Not counted by the monotonic clock: what passed between the snapshot and the restore.
         assert reply.pop("not counted") > 1000
