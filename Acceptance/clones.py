@@ -29,7 +29,7 @@ def at_once(client, name, version, **event):
         replies = list(pool.map(call, range(CLONES)))
     identities = [reply.pop("clone") for reply in replies]
     assert [identity["invocation"] for identity in identities] == [1] * CLONES, "an environment was used twice"
-    for namespace in ["host", "net"]:
+    for namespace in ["uts", "net"]:
         assert len({identity[namespace] for identity in identities}) == CLONES, identities
     assert max(identity["began"] for identity in identities) < min(identity["ended"] for identity in identities), identities
     return replies

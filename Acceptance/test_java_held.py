@@ -5,7 +5,7 @@ import time
 import pytest
 
 from clones import at_once
-from daemon import published
+from daemon import invoke, published
 
 CLOSED = {-1, "SocketException", "IOException"}
 FAULTS = "NullPointerException ArithmeticException StringIndexOutOfBoundsException"
@@ -79,3 +79,11 @@ def test_virtual_threads(clones):
         assert reply == {
             "pending": True, "takers": f"100, [{me}]", "ticking": True, "sleeper": "awake", "waiter": "notified", "locker": "locked",
             "accepted": me, "more": 4950}
+
+
+@pytest.mark.xfail(strict=True, reason="the sandbox's /etc/hosts (Sources/jailer/root.c) does not have the sandbox's own host name")
+def test_own_host_name_has_an_address(client, java_code):
+    """Libraries ask for it: JMX, loggers, clients of message brokers."""
+    version = published(client, "local-host", java_code, runtime="java17", handler="functions.Plain::localHost")
+    for qualifier in ["$LATEST", version]:
+        assert invoke(client, "local-host", Qualifier=qualifier)[0] == "127.0.0.1"

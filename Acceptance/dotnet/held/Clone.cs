@@ -24,11 +24,15 @@ namespace Held {
       until = input.Until;
       identity = new Dictionary<string, object> {
         { "invocation", Interlocked.Increment(ref invocations) },
-        { "host", File.ReadAllText("/proc/sys/kernel/hostname").Trim() },
-        // Mono's class library, against which this is compiled, does not have it.
-        { "net", typeof(FileInfo).GetProperty("LinkTarget").GetValue(new FileInfo("/proc/self/ns/net")) },
+        { "uts", Namespace("uts") },
+        { "net", Namespace("net") },
         { "began", Now },
       };
+    }
+
+    static object Namespace(string kind) {
+      // Mono's class library, against which this is compiled, does not have it.
+      return typeof(FileInfo).GetProperty("LinkTarget").GetValue(new FileInfo("/proc/self/ns/" + kind));
     }
 
     public static long Now {

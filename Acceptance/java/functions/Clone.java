@@ -20,8 +20,7 @@ final class Clone {
     me = (String) event.get("me");
     until = ((Number) event.get("until")).longValue();
     identity.put("invocation", INVOCATIONS.incrementAndGet());
-    identity.put("host", Files.readString(Path.of("/proc/sys/kernel/hostname")).trim());
-    identity.put("net", Files.readSymbolicLink(Path.of("/proc/self/ns/net")).toString());
+    for (String kind : new String[] {"uts", "net"}) identity.put(kind, Files.readSymbolicLink(Path.of("/proc/self/ns/" + kind)).toString());
     identity.put("began", System.currentTimeMillis());
   }
 
