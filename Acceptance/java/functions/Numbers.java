@@ -21,7 +21,7 @@ import org.crac.Core;
 import org.crac.Resource;
 
 /** Draws from every generator of the JDK, all of which are in use when the snapshot is taken. */
-public class Numbers implements RequestHandler<Map<String, Object>, Map<String, Object>>, Resource {
+public final class Numbers implements RequestHandler<Map<String, Object>, Map<String, Object>>, Resource {
   private static final String ID = UUID.randomUUID().toString();
   private static final SecureRandom SECURE = new SecureRandom();
   private static final ExecutorService OTHER = Executors.newSingleThreadExecutor();
