@@ -45,11 +45,11 @@ namespace Held {
       tasks["channel"] = With("channel", async () => await fromChannel(CancellationToken.None));
       tasks["promised"] = With("promised", async () => await promised.Task);
       tasks["delay"] = With("delay", async () => {
-        await Task.Delay(4000);
+        await Task.Delay(6000);
         return "over";
       });
       tasks["cancelled"] = With("cancelled", async () => await Cancelled(cancelled.Token));
-      timeout.CancelAfter(4000);
+      timeout.CancelAfter(6000);
       tasks["timeout"] = With("timeout", async () => await Cancelled(timeout.Token));
       tasks["both"] = With("both", async () => string.Join("+", await Task.WhenAll(promised.Task, tasks["delay"])));
       regex.Match("init-1");

@@ -75,7 +75,7 @@ namespace Held {
         return waits > 1 ? "pulsed after timeouts" : "pulsed at once";
       });
       Start("sleeps", () => {
-        Thread.Sleep(4000);
+        Thread.Sleep(6000);
         return "awake";
       });
       Start("semaphore", () => permits.Wait(60000) ? "entered" : "timed out");

@@ -32,6 +32,8 @@ import org.crac.Resource;
 /** Schedulers that tick, pools with work under way, futures nobody has completed, threads in every kind of wait; compiled code; clocks. */
 public final class HeldThreads implements Resource {
   private static final int PERIOD = 200;
+  /** Seconds of which some are left when the snapshot is taken. */
+  private static final int LEFT = 6;
   private static final ThreadLocal<String> OWN = new ThreadLocal<>();
 
   /** Compiled code relies on there being one class of it, until another one is loaded. */
@@ -148,13 +150,12 @@ public final class HeldThreads implements Resource {
       return "unparked";
     });
     start("parked for a time", () -> {
-      // Time is left when the snapshot is taken.
-      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(4);
+      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(LEFT);
       while (System.nanoTime() < end) LockSupport.parkNanos(end - System.nanoTime());
       return "over";
     });
     start("sleeps", () -> {
-      Thread.sleep(4000);
+      Thread.sleep(LEFT * 1000);
       return "awake";
     });
     start("waits", () -> {
@@ -249,8 +250,8 @@ public final class HeldThreads implements Resource {
   @Override
   public void beforeCheckpoint(org.crac.Context<? extends Resource> context) {
     ticksBefore = ticks.get();
-    once = scheduler.schedule(() -> "once", 3, TimeUnit.SECONDS);
-    late = new CompletableFuture<String>().completeOnTimeout("by timeout", 3, TimeUnit.SECONDS);
+    once = scheduler.schedule(() -> "once", LEFT, TimeUnit.SECONDS);
+    late = new CompletableFuture<String>().completeOnTimeout("by timeout", LEFT, TimeUnit.SECONDS);
   }
 
   @Override

@@ -58,7 +58,7 @@ public final class HeldVirtual {
       }
     });
     sleeper = executor.submit(() -> {
-      Thread.sleep(4000);
+      Thread.sleep(6000);
       return "awake";
     });
     waiter = executor.submit(() -> {
