@@ -1,5 +1,4 @@
 import pathlib
-import shutil
 import subprocess
 import tempfile
 
@@ -11,14 +10,13 @@ from daemon import BIN, Daemon
 @pytest.fixture(scope="session")
 def runtimes():
     """Runtime bundles, installed once for the whole run with `thaw runtime install`."""
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="thaw-test-runtimes-"))
-    for runtime in ["python3.12", "python3.13", "dotnet8"]:
-        result = subprocess.run(
-            [BIN / "thaw", "runtime", "install", runtime, "--data-dir", directory], capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        assert f"{runtime} is ready" in result.stdout
-    yield directory / "runtimes"
-    shutil.rmtree(directory, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="thaw-test-runtimes-", ignore_cleanup_errors=True) as directory:
+        for runtime in ["python3.12", "python3.13", "dotnet8"]:
+            result = subprocess.run(
+                [BIN / "thaw", "runtime", "install", runtime, "--data-dir", directory], capture_output=True, text=True)
+            assert result.returncode == 0, result.stderr
+            assert f"{runtime} is ready" in result.stdout
+        yield pathlib.Path(directory) / "runtimes"
 
 
 def running(runtimes, *flags):

@@ -62,6 +62,20 @@ namespace Functions {
 
     public Numbers() {
       Draw();
+      // Each of a few threads of the pool, too.
+      using (var all = new CountdownEvent(3)) {
+        Task.WaitAll(Enumerable.Range(0, 3).Select(i => Task.Run(() => {
+          DrawElsewhere();
+          all.Signal();
+          all.Wait();
+        })).ToArray());
+      }
+    }
+
+    static string DrawElsewhere() {
+      var bytes = new byte[16];
+      RandomNumberGenerator.Create().GetBytes(bytes);
+      return Shared.NextDouble().ToString("R") + " " + Convert.ToBase64String(bytes);
     }
 
     Dictionary<string, object> Draw() {
@@ -69,11 +83,14 @@ namespace Functions {
       secure.GetBytes(bytes);
       var others = new byte[16];
       RandomNumberGenerator.Create().GetBytes(others);
+      var elsewhere = Task.Run(() => DrawElsewhere()).Result.Split(' ');
       return new Dictionary<string, object> {
         { "Random.Shared", Shared.NextDouble() },
         { "Random", new Random().NextDouble() },
         { "RandomNumberGenerator", Convert.ToBase64String(bytes) },
         { "a new RandomNumberGenerator", Convert.ToBase64String(others) },
+        { "Random.Shared of the pool", elsewhere[0] },
+        { "RandomNumberGenerator of the pool", elsewhere[1] },
         { "Guid", Guid.NewGuid().ToString() },
       };
     }

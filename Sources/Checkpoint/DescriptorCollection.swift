@@ -68,7 +68,7 @@ struct DescriptorCollection {
         number: UInt32(number), description: UInt32(number), statusFlags: flags & ~0o2000000,
         closeOnExec: flags & 0o2000000 != 0, kind: .closedConnection)
       if let place = try descriptions.place(of: number, of: process, link: link) {
-        descriptor.kind = place.descriptor.kind
+        descriptor.kind = place.descriptor.kind.withoutContent
         descriptor.origin = place.process == process ? place.descriptor.origin : place.origin
         if place.process == process { descriptor.description = place.origin.number }
         // Locks of the process itself are its own on a shared description too.
@@ -133,6 +133,10 @@ struct DescriptorCollection {
     if SharedObjectCollection.isNeeded(forDescriptorOf: link) {
       let index = try objects.index(ofDescriptor: number, of: process, refuse)
       return .object(index: index, offset: information.number("pos") ?? 0)
+    }
+    // The first process opens it, before this one exists.
+    if index > 0, link.hasPrefix("/proc/"), link.split(separator: "/").dropFirst().first?.first?.isNumber == true {
+      throw refuse("files of a child's own /proc directory are not brought back")
     }
     let status = try FileStatus(path: "/proc/\(process)/root\(link)")
     switch status.kind {
@@ -239,9 +243,17 @@ struct DescriptorCollection {
   ) throws {
     switch descriptor.kind {
     case .epoll(let entries):
-      for entry in entries where !numbers.contains(entry.target) {
+      var turns: [UInt32: UInt32] = [:]
+      for entry in entries {
+        defer { turns[entry.target, default: 0] += 1 }
+        let turn = turns[entry.target] ?? 0
+        if numbers.contains(entry.target),
+          try Kernel.watches(process: process, set: descriptor.number, target: entry.target, turn: turn)
+        {
+          continue
+        }
         throw CheckpointError.refused(
-          "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed"
+          "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed there"
         )
       }
     case .fifo(let path, let pipe, _, _):

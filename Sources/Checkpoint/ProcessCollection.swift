@@ -66,6 +66,10 @@ extension ProcessState {
     let limits = try Kernel.resourceLimits(ofProcess: processID).map {
       ResourceLimit(resource: $0.resource, current: $0.current, maximum: $0.maximum)
     }
+    let executable = try ProcessFiles.link("/proc/\(processID)/exe")
+    if executable.hasSuffix(" (deleted)") || executable.hasPrefix("/memfd:") {
+      throw CheckpointError.refused("the executable of process \(main.innerID), \(executable), has no name any more")
+    }
     var completed = credentials
     completed.dumpable = dumpable
     self.init(
@@ -73,7 +77,7 @@ extension ProcessState {
       parentID: process.parentID,
       groupID: status.numbers("NSpgid").last ?? 0,
       sessionID: status.numbers("NSsid").last ?? 0,
-      executable: try ProcessFiles.link("/proc/\(processID)/exe"),
+      executable: executable,
       layout: try AddressLayout(processID: processID, breakAddress: breakAddress),
       auxiliaryVector: try ProcessFiles.bytes("/proc/\(processID)/auxv"),
       vdso: library,

@@ -32,6 +32,7 @@ final class Environment: Sendable {
         template: Template
       )?
     var imageMegabytes = 0
+    var processID: Int32 = 0
     var idleSince = ContinuousClock.now
     var ended = false
   }
@@ -55,6 +56,12 @@ final class Environment: Sendable {
       session.end()
       await onExit(self)
     }
+  }
+
+  /// The runtime's process id as this daemon sees it, of one that was started in it; 0 before.
+  var processID: Int32 {
+    get { state.withLock { $0.processID } }
+    set { state.withLock { $0.processID = newValue } }
   }
 
   /// How the process ended, if it did.

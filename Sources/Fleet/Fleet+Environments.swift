@@ -168,7 +168,7 @@ extension Fleet {
       busy[ObjectIdentifier(environment)] = environment
       environment.log.write("INIT_START Runtime Version: \(bundle.identifier)")
       do {
-        _ = try await sandbox.start(
+        environment.processID = try await sandbox.start(
           arguments: start.arguments,
           environment: variables(function, start).map { "\($0.key)=\($0.value)" }, workingDirectory: "/var/task")
       } catch {

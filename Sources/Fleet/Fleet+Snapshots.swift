@@ -57,8 +57,34 @@ extension Fleet {
       try? await store.remove(id: function.revision)
       return
     }
-    // The first restore should not have to wait for its template.
-    _ = try? await template(function)
+    try await tryOut(function)
+  }
+
+  /// Brings the new snapshot back once, up to the first instruction of user code: a version whose snapshot does not
+  /// come back is not to become active. The first restore does not have to wait for its template then.
+  private func tryOut(_ function: FunctionSpecification) async throws(FleetError) {
+    do throws(RestoreError) {
+      let template = try await template(function)
+      let environment: Environment
+      do { environment = try await blankEnvironment(function) } catch {
+        logger.warning("the snapshot of \(function.name):\(function.version) was not tried out: \(error.message)")
+        return
+      }
+      do throws(RestoreError) {
+        _ = try await template.arm(into: environment.sandbox)
+      } catch {
+        await environment.end()
+        throw error
+      }
+      await environment.end()
+    } catch {
+      guard isOpen, !discarded.contains(function.revision), error.code != .templateGone else { return }
+      await closeTemplate(function.revision)
+      try? await store.remove(id: function.revision)
+      throw FleetError(
+        code: .initialization(reasonCode: "FunctionError"),
+        message: "The snapshot was refused: it does not come back: \(error.message)")
+    }
   }
 
   func reasonCode(_ type: String) -> String {
@@ -73,14 +99,10 @@ extension Fleet {
   func freeze(_ environment: Environment, port: UInt16) async throws(FleetError) {
     let sandbox = environment.sandbox
     let revision = environment.function.revision
-    guard let processID = childOf(sandbox.initProcessID) else {
-      throw FleetError(
-        code: .initialization(reasonCode: "FunctionError"), message: "The runtime ended before its snapshot was taken.")
-    }
     do {
       let directory = try await store.begin(id: revision)
       let (manifest, timings) = try await Checkpoint.take(
-        processID: processID, initProcessID: sandbox.initProcessID,
+        processID: environment.processID, initProcessID: sandbox.initProcessID,
         supplied: [
           SuppliedDescriptor(role: .output, identity: .pipe(inode: try FileStatus(sandbox.output).inode)),
           SuppliedDescriptor(role: .connection, identity: .tcp(localPort: port)),
@@ -101,11 +123,6 @@ extension Fleet {
       }
       throw FleetError(code: .service, message: "The snapshot could not be stored: \(error)")
     }
-  }
-
-  func childOf(_ process: Int32) -> Int32? {
-    let text = try? ProcessFiles.text("/proc/\(process)/task/\(process)/children")
-    return text?.split(separator: " ").first.flatMap { Int32($0) }
   }
 
   func template(_ function: FunctionSpecification) async throws(RestoreError) -> Template {

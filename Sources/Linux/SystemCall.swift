@@ -53,6 +53,20 @@ public enum Kernel {
     return try checked(result, "kcmp", "\(second.process)") == 0
   }
 
+  /// Whether what an epoll set of a process watches as number `target` is what the process has as that number (`kcmp(2)`,
+  /// KCMP_EPOLL_TFD): it may have been closed there while another descriptor keeps it open.
+  ///
+  /// - Parameter turn: which of the set's entries with that number.
+  public static func watches(
+    process: Int32, set: UInt32, target: UInt32, turn: UInt32
+  ) throws(SystemCallError) -> Bool {
+    var slot: (UInt32, UInt32, UInt32) = (set, target, turn)  // struct kcmp_epoll_slot
+    let result = withUnsafePointer(to: &slot) {
+      thaw_syscall(312, UInt(process), UInt(process), 7, UInt(target), UInt(bitPattern: $0), 0)
+    }
+    return try checked(result, "kcmp", "\(process)") == 0
+  }
+
   /// What two processes may share, with its number in linux/kcmp.h.
   public enum SharedState: UInt, Sendable, CaseIterable {
     /// Memory, CLONE_VM.

@@ -1,13 +1,15 @@
 import CRestoreProgram
 import SnapshotFormat
 
-/// Compiles the descriptor table of a process.
+/// Compiles the descriptors of a process tree, as one table.
 ///
 /// Descriptors are made in the order of their numbers. A new one gets the lowest free number, which is its own or a
 /// gap, so that moving it never
 /// hits another. Pairs are parked above `base` first. Epoll sets are filled when all exist.
 struct DescriptorCompiler {
   let descriptors: [Descriptor]
+  private let directories: [UInt32: String]
+  private let ownDirectory: String
   let objects: SharedObjectCompiler
   private let sockets = SocketCompiler()
   private let credentials: Credentials
@@ -23,10 +25,12 @@ struct DescriptorCompiler {
   private var made: Set<UInt32> = []
 
   init(
-    descriptors: [Descriptor], credentials: Credentials, objects: SharedObjectCompiler, base: UInt64,
-    parking: ParkingPlace
+    descriptors: [Descriptor], directories: [UInt32: String] = [:], ownDirectory: String = "/",
+    credentials: Credentials, objects: SharedObjectCompiler, base: UInt64, parking: ParkingPlace
   ) {
     self.descriptors = descriptors
+    self.directories = directories
+    self.ownDirectory = ownDirectory
     self.credentials = credentials
     self.objects = objects
     self.base = base
@@ -88,7 +92,7 @@ struct DescriptorCompiler {
         move(temporary, to: number, onExec)
         setStatus(descriptor)
         operations += sockets.set(descriptor.socketOptions, of: number, &builder)
-        operations += sockets.bind(socket, number: number, &builder)
+        inDirectory(of: descriptor, &builder) { [sockets] in sockets.bind(socket, number: number, &$0) }
         if let backlog = socket.backlog {
           asProgram { $0.emit(SystemCallNumber.listen, [.value(number), .value(UInt64(backlog))]) }
         }
@@ -111,7 +115,9 @@ struct DescriptorCompiler {
     }
     for descriptor in descriptors where descriptor.description == descriptor.number {
       guard case .socket(let socket) = descriptor.kind else { continue }
-      operations += sockets.connect(socket, number: UInt64(descriptor.number), &builder)
+      inDirectory(of: descriptor, &builder) { [sockets] in
+        sockets.connect(socket, number: UInt64(descriptor.number), &$0)
+      }
     }
     return operations
   }
@@ -136,6 +142,17 @@ struct DescriptorCompiler {
       }
     }
     return operations
+  }
+
+  /// Does something in the directory of the process that a socket belongs to, where its name depends on it.
+  private mutating func inDirectory(
+    of descriptor: Descriptor, _ builder: inout ProgramBuilder,
+    _ body: (inout ProgramBuilder) -> [Operation]
+  ) {
+    let directory = directories[descriptor.number]
+    if let directory { emit(SystemCallNumber.chdir, [.value(builder.place(directory))]) }
+    operations += body(&builder)
+    if directory != nil { emit(SystemCallNumber.chdir, [.value(builder.place(ownDirectory))]) }
   }
 
   private mutating func open(

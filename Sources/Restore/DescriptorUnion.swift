@@ -5,6 +5,8 @@ import SnapshotFormat
 /// above, from where their processes take them.
 struct DescriptorUnion {
   private(set) var descriptors: [Descriptor]
+  /// The directories in which relative names of sockets of other processes than the first are meant, by number.
+  private(set) var directories: [UInt32: String] = [:]
   /// Where each process's descriptors are parked, by their numbers.
   private var parked: [[UInt32: UInt64]] = [[:]]
 
@@ -14,7 +16,7 @@ struct DescriptorUnion {
       var places: [UInt32: UInt64] = [:]
       for descriptor in process.descriptors {
         if case .process = descriptor.kind { continue }
-        if descriptor.isFirst || places[descriptor.description] == nil {
+        if places[descriptor.description] == nil {
           let number = parking.next()
           places[descriptor.number] = number
           var copy = descriptor
@@ -28,6 +30,7 @@ struct DescriptorUnion {
           }
           // What it watches has numbers of the process itself.
           if case .epoll = copy.kind { copy.kind = .epoll([]) }
+          if case .socket = copy.kind { directories[copy.number] = process.workingDirectory }
           descriptors.append(copy)
         } else {
           places[descriptor.number] = places[descriptor.description]

@@ -7,11 +7,8 @@ extension ProgramCompiler {
   /// A process of ``SnapshotManifest/processes``, in its own words.
   mutating func instancePhase(ofProcess index: Int, at place: Int) throws(RestoreError) -> [Operation] {
     let fileSlot = try builder.slot()
-    var operations = births(tree.nodes[place].early)
-    operations += inheritedState()
-    operations += lead(place)
-    operations += births(tree.nodes[place].children)
-    operations += join(place) + settlement(at: place)
+    var operations = [add(.made)] + inheritedState()
+    operations += family(at: place, lead: lead(place), join: join(place))
     operations += try adoptMemory(index, fileSlot)
     operations.append(
       Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
@@ -43,9 +40,10 @@ extension ProgramCompiler {
       position = end
     }
     // Other processes' memory: a mapping of the executable that the fork has copied would keep it in place.
-    for (other, pieces) in sharedObjects.parked.enumerated() where other != index {
-      guard let low = pieces.first, let high = pieces.last else { continue }
-      unmap(low.place, high.place + (high.mapping.end - high.mapping.start))
+    let own = sharedObjects.parked[index]
+    if let low = own.first, let high = own.last {
+      unmap(sharedObjects.parkedStart, low.place)
+      unmap(high.place + (high.mapping.end - high.mapping.start), hole.upperBound)
     }
     operations.append(
       Operation(number: UInt16(RESTORE_OP_MOVE_VDSO.rawValue), arguments: [.value(first.start)]))
@@ -56,8 +54,7 @@ extension ProgramCompiler {
           number: SystemCallNumber.mremap,
           arguments: [.value(place), .value(length), .value(length), 3, .value(mapping.start)]))
     }
-    let isOther = process.executable != manifest.process.executable
-    return operations + layoutOperations(fileSlot, executable: isOther ? process.executable : nil)
+    return operations + layoutOperations(fileSlot, executable: haveOwnExecutables ? process.executable : nil)
   }
 
   /// Process descriptors (pidfd_open(2)), when the processes exist.
@@ -67,7 +64,10 @@ extension ProgramCompiler {
     }
     guard !own.isEmpty else { return [] }
     let slot = try builder.slot()
-    return own.flatMap { descriptor -> [Operation] in
+    let count = tree.nodes.dropFirst().count {
+      if case .passing = $0.kind { false } else { true }
+    }
+    return [wait(.made, count)] + own.flatMap { descriptor -> [Operation] in
       guard case .process(let processID) = descriptor.kind else { return [] }
       let number = UInt64(descriptor.number)
       return [
@@ -79,14 +79,41 @@ extension ProgramCompiler {
           arguments: [
             .value(UInt64(slot)), .value(number), .value(descriptor.closeOnExec ? Flag.closeOnExec : 0),
           ]),
+        // It is made close-on-exec, and may be where it belongs already. F_SETFD.
+        Operation(
+          number: SystemCallNumber.fcntl, arguments: [.value(number), 2, descriptor.closeOnExec ? 1 : 0]),
       ]
     }
   }
 
   // MARK: Families
 
+  /// What a process does that has children: makes them, leads, joins, and waits for those that end again.
+  ///
+  /// A child that has ended would be gone if its parent ignored SIGCHLD: it is the default meanwhile.
+  mutating func family(at place: Int, lead: [Operation], join: [Operation]) -> [Operation] {
+    let node = tree.nodes[place]
+    let hasEnded = (node.early + node.children).contains {
+      if case .zombie = tree.nodes[$0].kind { true } else { false }
+    }
+    var operations: [Operation] = []
+    if hasEnded { operations.append(action([0, 0, 0, 0], for: 17)) }
+    operations += births(node.early) + lead + births(node.children) + join + settlement(at: place)
+    if hasEnded, let own = process.signalActions.first(where: { $0.signal == 17 }) {
+      operations.append(action(own.words, for: 17))
+    }
+    return operations
+  }
+
+  /// `rt_sigaction(2)`.
+  mutating func action(_ words: [UInt64], for signal: UInt32) -> Operation {
+    Operation(
+      number: SystemCallNumber.rt_sigaction,
+      arguments: [.value(UInt64(signal)), .value(builder.place(words: words)), 0, 8])
+  }
+
   /// Makes these nodes.
-  func births(_ children: [Int]) -> [Operation] {
+  private func births(_ children: [Int]) -> [Operation] {
     children.map { child in
       Operation(
         number: UInt16(RESTORE_OP_FORK.rawValue),
@@ -111,7 +138,7 @@ extension ProgramCompiler {
   }
 
   /// Waits for the children that end again; of zombies only until they have. The signals that they sent are taken back.
-  mutating func settlement(at place: Int) -> [Operation] {
+  private mutating func settlement(at place: Int) -> [Operation] {
     var operations: [Operation] = []
     var signals: [UInt32] = []
     for child in tree.nodes[place].early + tree.nodes[place].children {
@@ -144,7 +171,7 @@ extension ProgramCompiler {
 
   /// A process that ends as it did.
   mutating func ended(_ zombie: Zombie, at place: Int) -> [Operation] {
-    var operations = lead(place) + join(place)
+    var operations = [add(.made)] + lead(place) + births(tree.nodes[place].children) + join(place)
     if tree.nodes[place].leads != .none { operations.append(wait(.joined, tree.joinCount)) }
     let signal = UInt64(zombie.status & 0x7f)
     if signal == 0 {
@@ -152,8 +179,10 @@ extension ProgramCompiler {
         Operation(number: SystemCallNumber.exit_group, arguments: [.value(UInt64(zombie.status >> 8 & 0xff))]))
       return operations
     }
-    // SIG_SETMASK 2: the signal comes when none is blocked any more.
+    // It must not dump what it has of the others' memory: PR_SET_DUMPABLE 0. SIG_SETMASK 2: the signal comes when none is
+    // blocked any more.
     let none = builder.place(words: [0, 0, 0, 0])
+    operations.append(Operation(number: SystemCallNumber.prctl, arguments: [4, 0, 0, 0, 0]))
     operations.append(
       Operation(
         number: SystemCallNumber.rt_sigaction, check: RESTORE_MAY_FAIL.rawValue,
@@ -162,6 +191,7 @@ extension ProgramCompiler {
       Operation(number: SystemCallNumber.kill, arguments: [.value(UInt64(zombie.processID)), .value(signal)]))
     operations.append(
       Operation(number: SystemCallNumber.rt_sigprocmask, arguments: [2, .value(none), 0, 8]))
+    operations.append(Operation(number: SystemCallNumber.exit_group, arguments: [.value(128 + signal)]))
     return operations
   }
 
@@ -176,7 +206,7 @@ extension ProgramCompiler {
 
   // MARK: Counters
 
-  enum Counter: UInt64 { case grouped = 0, joined = 4, mapped = 8, ready = 12 }
+  enum Counter: UInt64 { case grouped = 0, joined = 4, mapped = 8, ready = 12, made = 20 }
 
   func add(_ counter: Counter) -> Operation {
     Operation(

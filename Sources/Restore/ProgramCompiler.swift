@@ -13,6 +13,8 @@ struct ProgramCompiler {
   var parking: ParkingPlace
   let sharedObjects: SharedObjectCompiler
   let union: DescriptorUnion
+  /// Signals that any of the processes catches or ignores.
+  private let handledSignals: [UInt32]
   /// Where each node's header is.
   var headers: [Int] = [0]
 
@@ -33,6 +35,7 @@ struct ProgramCompiler {
     parking = ParkingPlace(base: descriptorBase)
     sharedObjects = try SharedObjectCompiler(manifest, parking: &parking)
     union = DescriptorUnion(manifest.processes, parking: &parking)
+    handledSignals = Set(manifest.processes.flatMap(\.signalActions).map(\.signal)).sorted()
   }
 
   private mutating func program() throws(RestoreError) -> RestoreProgram {
@@ -61,10 +64,10 @@ struct ProgramCompiler {
       case .passing: header.instance = builder.place(passing(at: place))
       }
       header.main_process_id = UInt64(node.processID)
-      header.processes = UInt64(manifest.processes.count - 1)
+      header.processes = 1
       builder.store(header, at: headers[place])
     }
-    header.processes = UInt64(tree.nodes.count - 1)
+    header.processes = tree.nodes.count > 1 ? 1 : 0
     header.size = UInt64(builder.bytes.count)
     let room = UInt64(RESTORE_PROGRAM_END) - UInt64(RESTORE_PROGRAM_BASE)
     guard header.size <= room else {
@@ -109,7 +112,7 @@ struct ProgramCompiler {
     let fileSlot = try builder.slot()
     let image = Int(RESTORE_SLOT_IMAGE)
     // PR_SET_MM_MAP comes first: it is slower with many mappings.
-    operations += layoutOperations(fileSlot, executable: process.executable)
+    operations += layoutOperations(fileSlot, executable: haveOwnExecutables ? nil : process.executable)
 
     var openFile: UInt32?
     var filled: [Mapping.Extent] = []
@@ -205,6 +208,10 @@ struct ProgramCompiler {
     sharedObjects.parked.joined().map { $0.mapping.moved(to: $0.place) }
   }
 
+  /// Whether there are several executables: each process then names its own in the clone, where nobody maps what it had
+  /// before, the restorer's.
+  var haveOwnExecutables: Bool { manifest.processes.contains { $0.executable != manifest.process.executable } }
+
   /// Tells the kernel where things are. Without an executable, the process keeps the one that it has.
   mutating func layoutOperations(_ fileSlot: Int, executable: String?) -> [Operation] {
     // struct prctl_mm_map: 11 words, auxv, auxv_size, exe_fd.
@@ -264,8 +271,7 @@ struct ProgramCompiler {
     // A process that is forked has its parent's actions.
     let own = Set(process.signalActions.map(\.signal))
     let standard = builder.place(words: [0, 0, 0, 0])
-    for signal in Set(manifest.processes.flatMap(\.signalActions).map(\.signal)).sorted()
-    where !own.contains(signal) && process.processID != manifest.process.processID {
+    for signal in handledSignals where !own.contains(signal) && process.processID != manifest.process.processID {
       operations.append(
         Operation(
           number: SystemCallNumber.rt_sigaction, arguments: [.value(UInt64(signal)), .value(standard), 0, 8]))
@@ -291,8 +297,8 @@ struct ProgramCompiler {
       Operation(number: SystemCallNumber.chdir, arguments: [.value(builder.place(process.workingDirectory))]))
     operations += try sharedObjects.objects(&builder)
     var descriptors = DescriptorCompiler(
-      descriptors: union.descriptors, credentials: process.credentials, objects: sharedObjects, base: descriptorBase,
-      parking: parking)
+      descriptors: union.descriptors, directories: union.directories, ownDirectory: process.workingDirectory,
+      credentials: process.credentials, objects: sharedObjects, base: descriptorBase, parking: parking)
     operations += try descriptors.compile(&builder)
     parking = descriptors.parking
     if tree.nodes.count > 1 {
@@ -303,8 +309,15 @@ struct ProgramCompiler {
             .value(UInt64(RESTORE_SHARED)), .value(SnapshotManifest.pageSize), 3,
             .value(Flag.mapShared | Flag.mapAnonymous | Flag.mapFixed), .value(.max), 0,
           ]))
-      operations += births(tree.nodes[0].children) + settlement(at: 0)
+      operations += family(at: 0, lead: [], join: [])
       operations += try processDescriptors()
+      if haveOwnExecutables {
+        let slot = try builder.slot()
+        operations.append(open(process.executable, flags: Flag.closeOnExec, into: slot))
+        // PR_SET_MM 35, PR_SET_MM_EXE_FILE 13.
+        operations.append(Operation(number: SystemCallNumber.prctl, arguments: [35, 13, .slot(slot), 0, 0]))
+        operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(slot)]))
+      }
     }
     operations += DescriptorCompiler.watched(process.descriptors, &builder)
     operations += try sharedObjects.mappings(ofProcess: 0, &builder, parking: &parking)
@@ -322,16 +335,22 @@ struct ProgramCompiler {
     for bit in 0..<32 where process.membarrierRegistrations & 1 << bit != 0 {
       operations.append(Operation(number: SystemCallNumber.membarrier, arguments: [.value(1 << bit), 0, 0]))
     }
-    if process.isSubreaper {
-      operations.append(Operation(number: SystemCallNumber.prctl, arguments: [36, 1, 0, 0, 0]))
-    }
     return operations + FinishingCompiler(process: process, parked: parking.taken).compile(&builder)
   }
 
   /// What makes time pass for the process: nothing of it happens while an armed clone waits. All threads exist, and
   /// block every signal.
   private mutating func releaseOperations() -> [Operation] {
-    timers.release(&builder)
+    var operations: [Operation] = []
+    // When those have ended that only made others. PR_SET_PDEATHSIG 1, PR_SET_CHILD_SUBREAPER 36.
+    if process.parentDeathSignal != 0 {
+      operations.append(
+        Operation(number: SystemCallNumber.prctl, arguments: [1, .value(UInt64(process.parentDeathSignal)), 0, 0, 0]))
+    }
+    if process.isSubreaper {
+      operations.append(Operation(number: SystemCallNumber.prctl, arguments: [36, 1, 0, 0, 0]))
+    }
+    return operations + timers.release(&builder)
   }
 
   // MARK: Threads
@@ -388,11 +407,6 @@ struct ProgramCompiler {
     }
     if credentials.noNewPrivileges {
       operations.append(Operation(number: SystemCallNumber.prctl, arguments: [38, 1, 0, 0, 0]))  // PR_SET_NO_NEW_PRIVS
-    }
-    // After the users: a change of them ends it. PR_SET_PDEATHSIG.
-    if process.parentDeathSignal != 0, thread.threadID == process.processID {
-      operations.append(
-        Operation(number: SystemCallNumber.prctl, arguments: [1, .value(UInt64(process.parentDeathSignal)), 0, 0, 0]))
     }
     operations += timers.pendingSignals(of: thread, &builder)
     return operations

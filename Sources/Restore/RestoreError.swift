@@ -37,7 +37,7 @@ extension RestoreError {
 
   /// What the restorer says went wrong.
   init(_ report: restore_report) {
-    let phases = ["setup", "memory", "enter", "touch", "instance", "threads", "thread", "main"]
+    let phases = ["setup", "memory", "enter", "touch", "instance", "threads", "thread", "main", "release", "seal"]
     let phase = report.phase < phases.count ? phases[Int(report.phase)] : "phase \(report.phase)"
     let reason: String =
       (-4095..<0).contains(report.value)
@@ -54,7 +54,7 @@ extension RestoreError {
     self.init(
       code: isOpen ? .incompatible : .failed,
       message:
-        "step \(report.index) of phase \(phase) failed: system call \(report.number)(\(arguments.joined(separator: ", "))): \(reason)"
+        "step \(report.index) of phase \(phase)\(report.process > 0 ? " of process \(report.process)" : "") failed: system call \(report.number)(\(arguments.joined(separator: ", "))): \(reason)"
     )
   }
 }

@@ -19,6 +19,8 @@ struct SharedObjectCompiler {
   /// Where the template holds the memory of the processes besides the first, each process's mappings in their order;
   /// what objects lie behind is made in every clone.
   let parked: [[(mapping: Mapping, place: UInt64)]]
+  /// Where the parked memory begins.
+  let parkedStart: UInt64
   /// All of what the template holds for clones, staging area and parked memory.
   let hole: Range<UInt64>
 
@@ -44,10 +46,12 @@ struct SharedObjectCompiler {
     // A piece of the hole is borrowed for shared memory that has no descriptor yet.
     let largest = manifest.objects.filter { $0.kind == .sharedMemory }.map(\.size).max() ?? 0
     offset += SharedObjectCompiler.pages(largest) + SnapshotManifest.pageSize
+    let parkedOffset = offset
     let places = manifest.processes.dropFirst().map { SharedObjectCompiler.park($0.mappings, &offset) }
     let start = try SnapshotManifest.hole(atLeast: offset, in: manifest.processes)
     hole = start..<start + offset
     staging = start
+    parkedStart = start + parkedOffset
     objectExtents = objects.map { $0.map { start + $0 } }
     mappingExtents = mappings.map { $0.map { $0.map { start + $0 } } }
     parked = [[]] + places.map { $0.map { ($0.mapping, start + $0.place) } }

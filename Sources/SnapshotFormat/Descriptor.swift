@@ -110,3 +110,19 @@ public struct Descriptor: Sendable, Equatable {
     self.kind = kind
   }
 }
+
+extension Descriptor.Kind {
+  /// The same without what only the first descriptor of a description has to hold: bytes that wait, what is watched.
+  public var withoutContent: Self {
+    switch self {
+    case .pipe(let pipe, let writes, _, let capacity):
+      .pipe(pipe: pipe, writes: writes, waiting: [], capacity: capacity)
+    case .fifo(let path, let pipe, _, let capacity): .fifo(path: path, pipe: pipe, waiting: [], capacity: capacity)
+    case .socketPair(let socket, let peer, let type, _, let shutdown):
+      .socketPair(socket: socket, peer: peer, type: type, waiting: [], shutdown: shutdown)
+    case .epoll: .epoll([])
+    case .inotify: .inotify([])
+    default: self
+    }
+  }
+}

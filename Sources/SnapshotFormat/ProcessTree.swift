@@ -44,6 +44,8 @@ public struct ProcessTree: Sendable {
 
   private var byID: [UInt32: Int] = [:]
   private var taken: Set<UInt32>
+  /// Ids that no process gets which only passes: sessions and groups have them, also those whose leaders have ended.
+  private var reserved: Set<UInt32>
 
   private struct Item {
     var node: Node
@@ -60,6 +62,7 @@ public struct ProcessTree: Sendable {
     }
     taken = Set(processes.flatMap { $0.threads.map(\.threadID) } + zombies.map(\.processID))
     taken.formUnion([0, 1])
+    reserved = Set(processes.flatMap { [$0.groupID, $0.sessionID] } + zombies.flatMap { [$0.groupID, $0.sessionID] })
     nodes = [Node(kind: .process(0), processID: root.processID, sessionID: root.sessionID, leads: .session)]
     byID[root.processID] = 0
     var waiting = processes.enumerated().dropFirst().map { index, process in
@@ -87,6 +90,12 @@ public struct ProcessTree: Sendable {
         )
       }
       waiting = later
+    }
+    for node in nodes {
+      guard let group = node.joins else { continue }
+      guard let place = byID[group], nodes[place].leads != .none else {
+        throw SnapshotFormatError("process \(node.processID) belongs to group \(group), which its leader has left")
+      }
     }
   }
 
@@ -156,8 +165,8 @@ public struct ProcessTree: Sendable {
       if groupID == node.sessionID { node.joins = nil }
     } else {
       let session = node.leads == .session ? nodes[0].sessionID : node.sessionID
-      guard let host = byID[session], nodes[host].leads == .session, case .process = nodes[host].kind else {
-        throw SnapshotFormatError("process \(node.processID) belongs to session \(session), whose leader has ended")
+      guard let host = byID[session], nodes[host].leads == .session else {
+        throw SnapshotFormatError("process \(node.processID) belongs to session \(session), which its leader has left")
       }
       parent = append(Node(kind: .passing, processID: unusedID(), sessionID: session))
       nodes[host].children.append(parent)
@@ -180,7 +189,7 @@ public struct ProcessTree: Sendable {
 
   private func unusedID() -> UInt32 {
     var id: UInt32 = 2
-    while taken.contains(id) { id += 1 }
+    while taken.contains(id) || reserved.contains(id) { id += 1 }
     return id
   }
 }

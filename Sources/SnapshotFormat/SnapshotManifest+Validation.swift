@@ -71,8 +71,12 @@ extension SnapshotManifest {
         thread.alternateStack.count == 3, thread.name.count <= 15
       else { try fail("thread \(thread.threadID) has a malformed state") }
     }
-    for descriptor in process.descriptors where descriptor.number > 1 << 20 {
-      try fail("descriptor \(descriptor.number) is out of bounds")
+    var lastNumber: Int64 = -1
+    for descriptor in process.descriptors {
+      guard descriptor.number <= 1 << 20, Int64(descriptor.number) > lastNumber else {
+        try fail("descriptor \(descriptor.number) is out of order or out of bounds")
+      }
+      lastNumber = Int64(descriptor.number)
     }
   }
 
@@ -82,6 +86,7 @@ extension SnapshotManifest {
     guard let first = processes.first, first.parentID == 1, processes.count <= 4096, zombies.count <= 4096 else {
       try fail("a process tree without a root, or with more processes than any sandbox has")
     }
+    let firsts = processes.map { Set($0.descriptors.filter(\.isFirst).map(\.number)) }
     var known: Set<UInt32> = [1]
     var taken: Set<UInt32> = [0, 1]
     for (index, process) in processes.enumerated() {
@@ -97,14 +102,12 @@ extension SnapshotManifest {
       }
       for descriptor in process.descriptors {
         guard let origin = descriptor.origin else { continue }
-        guard origin.process < index,
-          processes[Int(origin.process)].descriptors.contains(where: { $0.number == origin.number && $0.isFirst })
-        else { try fail("descriptor \(descriptor.number) of process \(process.processID) comes from nowhere") }
+        guard origin.process < index, firsts[Int(origin.process)].contains(origin.number) else { try fail("descriptor \(descriptor.number) of process \(process.processID) comes from nowhere") }
       }
     }
     for zombie in zombies {
       guard known.contains(zombie.parentID), zombie.parentID != 1, taken.insert(zombie.processID).inserted,
-        zombie.exitSignal <= 64, zombie.status <= 0xffff
+        zombie.exitSignal <= 64, zombie.status <= 0xffff, !Zombie.harmless.contains(zombie.status & 0x7f)
       else { try fail("the ended process \(zombie.processID) is malformed") }
     }
     let largest: UInt32 = 1 << 22  // PID_MAX_LIMIT of linux/threads.h
@@ -217,4 +220,10 @@ extension ProcessState {
     words.count == 4 && words[0] < 1 << 62 && words[2] < 1 << 62 && words[1] < 1_000_000_000
       && words[3] < 1_000_000_000
   }
+}
+
+extension Zombie {
+  /// Signals by which nothing ends, signal(7): CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH; and what says that a
+  /// process was stopped.
+  fileprivate static let harmless: Set<UInt32> = [17, 18, 19, 20, 21, 22, 23, 28, 0x7f]
 }

@@ -131,7 +131,11 @@ int build_root(const struct jailer_sandbox *sandbox, const char *seed, const str
            sandbox->user, sandbox->user);
   if (write_file("etc/passwd", text, failure) < 0) return -1;
   snprintf(text, sizeof text, "root:x:0:\nsbx_user1051:x:%u:\nnogroup:x:65534:\n", sandbox->user);
-  if (write_file("etc/group", text, failure) < 0 || write_file("etc/hosts", "127.0.0.1 localhost\n", failure) < 0 ||
+  if (write_file("etc/group", text, failure) < 0) return -1;
+  char host[64] = "";
+  gethostname(host, sizeof host - 1);
+  snprintf(text, sizeof text, "127.0.0.1 localhost %s\n", host);
+  if (write_file("etc/hosts", text, failure) < 0 ||
       write_file("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n", failure) < 0 ||
       write_file("etc/resolv.conf", "", failure) < 0)
     return -1;

@@ -114,7 +114,7 @@ static void run_program(const struct jailer_start *start, struct request_strings
 }
 
 // pid 1 of a sandbox: starts the program once, reaps, and says when the program has ended.
-__attribute__((noreturn)) static void init_main(int control, const struct jailer_sandbox *sandbox, const struct request_strings *strings,
+__attribute__((noreturn)) static void init_main(int control, uint64_t id, const struct jailer_sandbox *sandbox, const struct request_strings *strings,
                                                 const struct cgroup *cgroup) {
   struct failure failure = {0};
   struct init_message message = {0};
@@ -124,9 +124,8 @@ __attribute__((noreturn)) static void init_main(int control, const struct jailer
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   prctl(PR_SET_NAME, "thaw-init");
   char name[64];
-  uint32_t random = 0;
-  getentropy(&random, sizeof random);
-  int length = snprintf(name, sizeof name, "169-254-%u-%u", random & 0xff, random >> 8 & 0xff);
+  // As Lambda has them; no two sandboxes that live at the same time have the same.
+  int length = snprintf(name, sizeof name, "169-254-%u-%u", (unsigned)(id >> 8 & 0xff), (unsigned)(id & 0xff));
   if (sethostname(name, (size_t)length) < 0) fail(&failure, "sethostname");
   if (!failure.error) build_root(sandbox, strings->strings[0], mounts, &failure);
   if (!failure.error) bring_loopback_up(&failure);
@@ -213,7 +212,7 @@ struct sandbox *sandbox_make(const struct jailer_sandbox *request, const struct 
     place_descriptors(keep, 3, count);
     syscall(SYS_close_range, 3 + count, ~0u, 0);
     for (int i = 0; i < sandbox->cgroup.count; i++) sandbox->cgroup.joins[i] = 4 + i;
-    init_main(3, request, strings, &sandbox->cgroup);
+    init_main(3, sandbox->id, request, strings, &sandbox->cgroup);
   }
   if (sandbox->init < 0) {
     fail(failure, "clone3");

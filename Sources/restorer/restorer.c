@@ -28,6 +28,7 @@ enum {
   SYS_sendto = 44,
   SYS_recvmsg = 47,
   SYS_close = 3,
+  SYS_getpid = 39,
   SYS_fcntl = 72,
   SYS_futex = 202,
   SYS_clock_gettime = 228,
@@ -84,6 +85,7 @@ static void send_report(enum restore_report_kind kind, int64_t value) {
 }
 
 __attribute__((noreturn)) static void fail(u32 phase, u64 index, u32 number, long result, const u64 *arguments) {
+  report.process = (u32)call(SYS_getpid, 0, 0, 0);
   report.phase = phase;
   report.index = index;
   report.number = number;
@@ -243,9 +245,12 @@ __attribute__((noreturn)) static void leave(void) {
 
 // The clone, inside the blank sandbox's namespaces: everything that is not memory.
 __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) {
-  if (flags & RESTORE_ORDER_TOUCH) touch_working_set(flags & RESTORE_ORDER_ARM);
+  // A fork takes back what was copied ahead: with other processes it comes last.
+  int touch = flags & RESTORE_ORDER_TOUCH, last = program->processes != 0;
+  if (touch && !last) touch_working_set(flags & RESTORE_ORDER_ARM);
   report.touched = now();
   make_process();
+  if (touch && last) touch_working_set(flags & RESTORE_ORDER_ARM);
   report.armed = now();
   if (flags & RESTORE_ORDER_ARM) wait_for_release(release_descriptor);
   report.released = flags & RESTORE_ORDER_ARM ? now() : report.armed;
@@ -257,16 +262,21 @@ __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) 
 }
 
 // A process that the first one has forked: it makes itself, and waits until the first one goes, for as long as that takes.
-static long fork_process(struct restore_program *child, u64 exit_signal) {
-  struct restore_clone_arguments arguments = {.exit_signal = exit_signal, .set_tid = (u64)&child->main_process_id, .set_tid_size = 1};
-  long result = call(SYS_clone3, &arguments, sizeof arguments, 0);
-  if (result != 0) return result;
+__attribute__((noreturn, used)) static void forked_main(struct restore_program *child) {
   program = child;
   make_process();
   add(&shared->ready);
   while (!__atomic_load_n(&shared->go, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)&shared->go, FUTEX_WAIT, 0, 0, 0, 0);
   run(RESTORE_PHASE_RELEASE, program->release);
   leave();
+}
+
+// The new process begins at the top of the stack, as its parent did: there may be many generations.
+static long fork_process(struct restore_program *child, u64 exit_signal) {
+  struct restore_clone_arguments arguments = {.exit_signal = exit_signal, .set_tid = (u64)&child->main_process_id, .set_tid_size = 1};
+  long result = call(SYS_clone3, &arguments, sizeof arguments, 0);
+  if (result == 0) __asm__ volatile("mov %0, %%rdi\n lea stack+16384(%%rip), %%rsp\n and $-64, %%rsp\n xor %%ebp, %%ebp\n call forked_main\n" ::"r"(child) : "memory");
+  return result;
 }
 
 struct io_vector {

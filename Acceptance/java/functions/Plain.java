@@ -43,4 +43,8 @@ public class Plain {
     List<byte[]> all = new java.util.ArrayList<>();
     while (true) all.add(new byte[1 << 24]);
   }
+
+  public String localHost() throws java.net.UnknownHostException {
+    return java.net.InetAddress.getLocalHost().getHostAddress();
+  }
 }

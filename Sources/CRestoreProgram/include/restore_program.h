@@ -36,13 +36,13 @@ enum restore_operation {
   RESTORE_OP_FORK = 0xF004,          // make the process whose struct restore_program is at a0; its parent gets signal a1 when it ends
   RESTORE_OP_MOVE_VDSO = 0xF005,     // the vDSO and its data, which begin at a0, come to where this process has them
   RESTORE_OP_ADD = 0xF006,           // one more in the counter at a0, of struct restore_shared; who waits is woken
-  RESTORE_OP_WAIT = 0xF007,          // wait until the counter at a0 says a1
+  RESTORE_OP_WAIT = 0xF007,          // wait until the counter at a0 says a1 or more, half a minute at most
 };
 
-// What the processes of a clone tell each other: how many have become leaders of their groups, have joined the groups of others, have mapped what
+// What the processes of a clone tell each other: how many exist, have become leaders of their groups, have joined the groups of others, have mapped what
 // they share, are whole; and that they may go.
 struct restore_shared {
-  uint32_t grouped, joined, mapped, ready, go;
+  uint32_t grouped, joined, mapped, ready, go, made;
 };
 
 // One entry of the flat table: a system call with its six arguments.
@@ -87,7 +87,7 @@ struct restore_program {
   struct restore_phase seal;     // in every clone, last of all: system call filters of the program's own, which may forbid what came before
   uint64_t threads, thread_count; // array of struct restore_thread
   uint64_t main_frame, main_fs_base, main_gs_base;
-  uint64_t processes;        // how many processes there are besides the first
+  uint64_t processes;        // whether there are several, which share RESTORE_SHARED
   uint32_t ready, go; // futexes between main and threads; 0 in the file
   uint64_t slots[RESTORE_SLOTS];
 };
@@ -146,6 +146,7 @@ struct restore_report {
   uint32_t phase, number; // FAILED: enum restore_phase_name; system call or operation
   uint64_t index;         // FAILED: index within the phase
   uint64_t arguments[6];  // FAILED: as passed
+  uint64_t process;       // FAILED: which one, inside the sandbox
   // `armed`: restored wholly; `released`: told to go (at once where nobody said otherwise); `done`: about to run user code.
   uint64_t ordered, cloned, entered, touched, instance, threads, armed, released, done;
 };

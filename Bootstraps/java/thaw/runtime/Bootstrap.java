@@ -70,8 +70,7 @@ public final class Bootstrap {
       System.exit(64);
     }
     Priming.run(handler);
-    // What it needs is loaded before the snapshot, and not in every clone.
-    Randomness.reseed();
+    Randomness.prepare();
     System.out.flush();
     System.err.flush();
     // Twice: the first finds what is to be finalized or was softly reachable, the second frees it.
