@@ -16,7 +16,7 @@ import Testing
 struct EngineTests {
   @Test(arguments: [
     "threads", "signals", "descriptors", "memory", "timers", "pending", "shared", "sockets", "files", "held",
-    "many", "tree",
+    "many", "tree", "kin",
   ])
   func comesBack(_ name: String) async throws {
     let bench = try await EngineBench()
@@ -171,11 +171,11 @@ struct EngineTests {
 
   /// Original and clone, frozen at the same instruction and compared: every value of the kernel's and every byte of
   /// memory. The differences that there
-  /// may be: inode numbers of pipes and sockets, and the rseq areas, in which the kernel notes on which CPU a
-  /// thread runs.
+  /// may be: inode numbers of pipes and sockets, the rseq areas, in which the kernel notes on which CPU a
+  /// thread runs, and memory that a fork wipes.
   @Test(arguments: [
     "threads", "signals", "descriptors", "timers", "pending", "shared", "sockets", "files", "held", "many",
-    "tree",
+    "tree", "kin",
   ])
   func cloneEqualsOriginal(_ name: String) async throws {
     let bench = try await EngineBench()
@@ -207,6 +207,9 @@ struct EngineTests {
           process.threads.compactMap { thread in
             thread.restartableSequence.map { Place(process: index, address: $0.address / 4096 * 4096) }
           }
+            + process.mappings.filter { $0.flags.contains(.wipeOnFork) }.flatMap { mapping in
+              stride(from: mapping.start, to: mapping.end, by: 4096).map { Place(process: index, address: $0) }
+            }
         })
       let different = Set(before.keys).union(after.keys).filter { before[$0] != after[$0] && !kept.contains($0) }
       #expect(different.isEmpty, "\(different.map { "\($0.process): " + String($0.address, radix: 16) }.sorted())")
@@ -294,6 +297,8 @@ struct EngineTests {
       case .epoll(let entries):
         // The kernel lists them by the addresses of its own objects.
         descriptor.kind = .epoll(entries.sorted { $0.target < $1.target })
+      // Every process has opened its own.
+      case .process: descriptor.origin = nil
       case .timer(var timer):
         timer.setting = armed(timer.setting)
         // Absolute times come back as the time that remained, but for those of the wall clock.

@@ -89,7 +89,7 @@ extension ProcessState {
       intervalTimers: timers,
       resourceLimits: limits,
       credentials: completed,
-      seccompFilters: try main.traced.seccompFilters().reversed(),
+      seccompFilters: try main.traced.seccompFilters(),
       descriptors: descriptors,
       threads: threads)
     self.timers = posixTimers

@@ -124,7 +124,7 @@ public struct TracedThread: Sendable {
     return head
   }
 
-  /// The thread's seccomp filters, the last installed first (PTRACE_SECCOMP_GET_FILTER), each `struct sock_filter`
+  /// The thread's seccomp filters, the first installed first (get_nth_filter in kernel/seccomp.c), each `struct sock_filter`
   /// as one word.
   public func seccompFilters() throws(SystemCallError) -> [[UInt64]] {
     var filters: [[UInt64]] = []

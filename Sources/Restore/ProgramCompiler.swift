@@ -312,11 +312,7 @@ struct ProgramCompiler {
       operations += family(at: 0, lead: [], join: [])
       operations += try processDescriptors()
       if haveOwnExecutables {
-        let slot = try builder.slot()
-        operations.append(open(process.executable, flags: Flag.closeOnExec, into: slot))
-        // PR_SET_MM 35, PR_SET_MM_EXE_FILE 13.
-        operations.append(Operation(number: SystemCallNumber.prctl, arguments: [35, 13, .slot(slot), 0, 0]))
-        operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(slot)]))
+        operations += layoutOperations(try builder.slot(), executable: process.executable)
       }
     }
     operations += DescriptorCompiler.watched(process.descriptors, &builder)

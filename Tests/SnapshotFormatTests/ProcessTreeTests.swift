@@ -86,11 +86,29 @@ import Testing
         == "2(3>2(z+7) 4>7)")
   }
 
+  /// Ids that outlive their processes in a group or session are nobody else's.
+  @Test func idsOfTheDead() throws {
+    #expect(try shape([root, process(4, parent: 1, group: 3, session: 2)]) == "2(?5(4>3 ?+3))")
+    #expect(
+      try shape([root, process(6, parent: 1, group: 2, session: 2), process(5, parent: 1, group: 3, session: 3)])
+        == "2(?4(6>2) ?!3(5))")
+  }
+
+  /// A leader that has ended, and that nobody has waited for, has left a process in its session.
+  @Test func leftByOneThatHasEnded() throws {
+    let zombie = Zombie(processID: 3, parentID: 2, groupID: 3, sessionID: 3, status: 0, exitSignal: 17)
+    #expect(try shape([root, process(4, parent: 1, group: 3, session: 3)], [zombie]) == "2(z!3(?5(4>3)))")
+  }
+
   @Test func impossible() {
     #expect(throws: SnapshotFormatError.self) { try shape([]) }
     #expect(throws: SnapshotFormatError.self) { try shape([process(2, parent: 1, group: 2, session: 1)]) }
     // Its parent was never in its session.
     #expect(throws: SnapshotFormatError.self) { try shape([root, process(3, parent: 2, group: 9, session: 9)]) }
     #expect(throws: SnapshotFormatError.self) { try shape([root, process(3, parent: 8, group: 2, session: 2)]) }
+    // Its group's leader lives, and has left it.
+    #expect(throws: SnapshotFormatError.self) {
+      try shape([root, process(3, parent: 2, group: 2, session: 2), process(4, parent: 2, group: 3, session: 2)])
+    }
   }
 }
