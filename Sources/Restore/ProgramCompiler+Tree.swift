@@ -67,23 +67,24 @@ extension ProgramCompiler {
     let count = tree.nodes.dropFirst().count {
       if case .passing = $0.kind { false } else { true }
     }
-    return [wait(.made, count)] + own.flatMap { descriptor -> [Operation] in
-      guard case .process(let processID) = descriptor.kind else { return [] }
-      let number = UInt64(descriptor.number)
-      return [
-        Operation(
-          number: SystemCallNumber.pidfd_open, resultSlot: slot,
-          arguments: [.value(UInt64(processID)), .value(UInt64(descriptor.statusFlags) & Flag.nonBlocking)]),
-        Operation(
-          number: UInt16(RESTORE_OP_MOVE.rawValue),
-          arguments: [
-            .value(UInt64(slot)), .value(number), .value(descriptor.closeOnExec ? Flag.closeOnExec : 0),
-          ]),
-        // It is made close-on-exec, and may be where it belongs already. F_SETFD.
-        Operation(
-          number: SystemCallNumber.fcntl, arguments: [.value(number), 2, descriptor.closeOnExec ? 1 : 0]),
-      ]
-    }
+    return [wait(.made, count)]
+      + own.flatMap { descriptor -> [Operation] in
+        guard case .process(let processID) = descriptor.kind else { return [] }
+        let number = UInt64(descriptor.number)
+        return [
+          Operation(
+            number: SystemCallNumber.pidfd_open, resultSlot: slot,
+            arguments: [.value(UInt64(processID)), .value(UInt64(descriptor.statusFlags) & Flag.nonBlocking)]),
+          Operation(
+            number: UInt16(RESTORE_OP_MOVE.rawValue),
+            arguments: [
+              .value(UInt64(slot)), .value(number), .value(descriptor.closeOnExec ? Flag.closeOnExec : 0),
+            ]),
+          // It is made close-on-exec, and may be where it belongs already. F_SETFD.
+          Operation(
+            number: SystemCallNumber.fcntl, arguments: [.value(number), 2, descriptor.closeOnExec ? 1 : 0]),
+        ]
+      }
   }
 
   // MARK: Families

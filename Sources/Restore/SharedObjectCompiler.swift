@@ -72,7 +72,6 @@ struct SharedObjectCompiler {
     }
   }
 
-
   private static func pages(_ bytes: UInt64) -> UInt64 {
     (bytes + SnapshotManifest.pageSize - 1) / SnapshotManifest.pageSize * SnapshotManifest.pageSize
   }

@@ -102,7 +102,9 @@ extension SnapshotManifest {
       }
       for descriptor in process.descriptors {
         guard let origin = descriptor.origin else { continue }
-        guard origin.process < index, firsts[Int(origin.process)].contains(origin.number) else { try fail("descriptor \(descriptor.number) of process \(process.processID) comes from nowhere") }
+        guard origin.process < index, firsts[Int(origin.process)].contains(origin.number) else {
+          try fail("descriptor \(descriptor.number) of process \(process.processID) comes from nowhere")
+        }
       }
     }
     for zombie in zombies {
