@@ -79,12 +79,33 @@ namespace Thaw.Dotnet {
       return true;
     }
 
-    /// <summary>A bean with a bit of everything, and a handler that takes and gives it.</summary>
+    public enum Choice { First, Second }
+
+    /// <summary>A bean with a bit of everything, and a handler that takes and gives it: the serializer has code of its own for each type of value.</summary>
     public sealed class Sample {
       public string Text { get; set; }
+      public string Long { get; set; }
       public double Number { get; set; }
+      public float Small { get; set; }
+      public int Count { get; set; }
+      public long Big { get; set; }
+      public decimal Price { get; set; }
+      public bool Flag { get; set; }
+      public DateTime Time { get; set; }
+      public DateTimeOffset Moment { get; set; }
+      public Guid Name { get; set; }
+      public Choice Choice { get; set; }
+      public int? Maybe { get; set; }
+      public double? MaybeNumber { get; set; }
+      public bool? MaybeFlag { get; set; }
+      public DateTime? MaybeTime { get; set; }
+      public int[] Numbers { get; set; }
+      public List<double> Measures { get; set; }
+      public string[] Words { get; set; }
       public List<Sample> List { get; set; }
       public Dictionary<string, object> Map { get; set; }
+      public Dictionary<string, string> Texts { get; set; }
+      public Dictionary<string, int> Counts { get; set; }
 
       public static Sample Handle(Sample sample) {
         return sample;
@@ -96,7 +117,13 @@ namespace Thaw.Dotnet {
       var answer = new Answer { Status = 200 };
       answer.Headers["lambda-runtime-aws-request-id"] = "00000000-0000-0000-0000-000000000000";
       answer.Headers["lambda-runtime-deadline-ms"] = "1";
-      answer.Body = Encoding.ASCII.GetBytes("{\"text\":\"a \\\"text\\\"\",\"number\":1.5,\"list\":[{\"text\":\"x\"}],\"map\":{\"a\":[1,true,null]}}");
+      // Texts as they are, with what must be escaped, and longer than the widest vector.
+      const string Event = "{\"text\":\"a \\\"text\\\"\",\"long\":\"Lorem ipsum dolor sit amet, consectetur adipiscing elit, \\\"sed\\\" do eiusmod t\u00e9mpor\",\"number\":1.5,"
+        + "\"small\":2.5,\"count\":3,\"big\":9007199254740993,\"price\":12.34,\"flag\":true,\"time\":\"2024-01-02T03:04:05Z\",\"moment\":\"2024-01-02T03:04:05+01:00\","
+        + "\"name\":\"00000000-0000-0000-0000-000000000001\",\"choice\":1,\"maybe\":null,\"maybeNumber\":0.5,\"maybeFlag\":false,\"maybeTime\":\"2024-01-02T03:04:05\","
+        + "\"numbers\":[1,2],\"measures\":[0.1],\"words\":[\"Lorem ipsum dolor sit amet, consectetur adipiscing elit\"],\"list\":[{\"text\":\"x\",\"maybe\":7}],"
+        + "\"map\":{\"a\":[1,true,null]},\"texts\":{\"key\":\"value\"},\"counts\":{\"key\":1},\"other\":{\"is\":[\"skipped\"]}}";
+      answer.Body = Encoding.UTF8.GetBytes(Event);
       var own = Handler.Load("Thaw.Dotnet::" + typeof(Sample).FullName + "::Handle", Path.GetDirectoryName(typeof(Bootstrap).Assembly.Location));
       for (int i = 0; i < PrimingRounds; i++) own.Call(answer);
       Json.Error(new InvalidOperationException("primed", new ArgumentException("")));
