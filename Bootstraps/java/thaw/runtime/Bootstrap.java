@@ -76,6 +76,8 @@ public final class Bootstrap {
     // Twice: the first finds what is to be finalized or was softly reachable, the second frees it.
     System.gc();
     System.gc();
+    Priming.again(handler);
+    Randomness.reseed();
     client.restoreNext();
     Randomness.reseed();
     try {

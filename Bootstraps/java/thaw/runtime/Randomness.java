@@ -40,6 +40,8 @@ final class Randomness {
   private static Field threadSeed;
   private static Exception failure;
 
+  private static final int ROUNDS = 300;
+
   private Randomness() {}
 
   /** Before the snapshot: finds, loads and compiles what the clones need. */
@@ -70,7 +72,8 @@ final class Randomness {
     } catch (Exception error) {
       failure = error;
     }
-    reseed();
+    // Until it is compiled.
+    for (int i = 0; i < ROUNDS; i++) reseed();
   }
 
   /** What fails is said, and keeps no invocation from running. */

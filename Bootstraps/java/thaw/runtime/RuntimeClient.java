@@ -16,7 +16,7 @@ import java.util.Map;
  * The Runtime API over one plain socket. A thread that waits for an answer is in read(2) on that socket and nothing else: no pool, no selector, no
  * timer is in the snapshot.
  */
-final class RuntimeClient {
+final class RuntimeClient implements AutoCloseable {
   /** An answer of the Runtime API. */
   static final class Answer {
     final int status;
@@ -74,6 +74,11 @@ final class RuntimeClient {
 
   void restoreError(String type, byte[] body) throws IOException {
     ask("POST", "restore/error", type, body);
+  }
+
+  @Override
+  public void close() throws IOException {
+    if (socket != null) socket.close();
   }
 
   private Answer ask(String method, String path, String errorType, byte[] body) throws IOException {
