@@ -277,3 +277,15 @@ def test_refused_snapshot_is_named(client):
     configuration = wait(client, "with-lease", version)
     assert configuration["State"] == "Failed"
     assert "/tmp/leased" in configuration["StateReason"] and "LEASE" in configuration["StateReason"]
+
+
+def test_snapshot_that_does_not_come_back(client):
+    """It is brought back once before the version becomes Active: what fails then is the version's reason, not every invocation's."""
+    code = (
+        "import threading, time\nthreading.stack_size(65536)\n"
+        "for _ in range(950): threading.Thread(target=time.sleep, args=(100000,), daemon=True).start()\n" + FINE)
+    deploy(client, "too-many", code, publish=False, MemorySize=1024)
+    version = client.publish_version(FunctionName="too-many")["Version"]
+    configuration = wait(client, "too-many", version)
+    assert configuration["State"] == "Failed"
+    assert "does not come back" in configuration["StateReason"] and "the restore program takes" in configuration["StateReason"]

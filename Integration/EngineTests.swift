@@ -193,9 +193,7 @@ struct EngineTests {
       let copy = try await bench.snapshot(clone)
       #expect(original.manifest.processes.count == copy.manifest.processes.count)
       #expect(original.manifest.zombies == copy.manifest.zombies)
-      for (process, other) in zip(original.manifest.processes, copy.manifest.processes) {
-        compare(process, other)
-      }
+      for (process, other) in zip(sorted(original.manifest), sorted(copy.manifest)) { compare(process, other) }
       #expect(comparable(original.manifest.objects) == comparable(copy.manifest.objects))
       let areEqual = comparable(original.manifest) == comparable(copy.manifest)
       #expect(areEqual)
@@ -203,12 +201,14 @@ struct EngineTests {
       let before = try pages(original)
       let after = try pages(copy)
       let kept = Set(
-        original.manifest.processes.enumerated().flatMap { index, process in
+        original.manifest.processes.flatMap { process in
           process.threads.compactMap { thread in
-            thread.restartableSequence.map { Place(process: index, address: $0.address / 4096 * 4096) }
+            thread.restartableSequence.map { Place(process: process.processID, address: $0.address / 4096 * 4096) }
           }
             + process.mappings.filter { $0.flags.contains(.wipeOnFork) }.flatMap { mapping in
-              stride(from: mapping.start, to: mapping.end, by: 4096).map { Place(process: index, address: $0) }
+              stride(from: mapping.start, to: mapping.end, by: 4096).map {
+                Place(process: process.processID, address: $0)
+              }
             }
         })
       let different = Set(before.keys).union(after.keys).filter { before[$0] != after[$0] && !kept.contains($0) }
@@ -248,7 +248,19 @@ struct EngineTests {
 
   private func comparable(_ manifest: SnapshotManifest) -> [ProcessState] {
     var names: [UInt64: UInt64] = [0: 0]
-    return manifest.processes.map { comparable($0, &names) }
+    return sorted(manifest).map { comparable($0, &names) }
+  }
+
+  /// By process id, for orphans come in no certain order; places in that order become ids.
+  private func sorted(_ manifest: SnapshotManifest) -> [ProcessState] {
+    manifest.processes.sorted { $0.processID < $1.processID }.map { process in
+      var process = process
+      for index in process.descriptors.indices {
+        guard let origin = process.descriptors[index].origin else { continue }
+        process.descriptors[index].origin?.process = manifest.processes[Int(origin.process)].processID
+      }
+      return process
+    }
   }
 
   private func comparable(_ objects: [SharedObject]) -> [SharedObject] {
@@ -323,9 +335,9 @@ struct EngineTests {
     return result
   }
 
-  /// Where a stored page belongs: in a process, or (at its offset) in an object, whose number comes after theirs.
+  /// Where a stored page belongs: in a process, or (at its offset) in an object, whose number comes after all theirs.
   private struct Place: Hashable {
-    var process: Int
+    var process: UInt32
     var address: UInt64
   }
 
@@ -335,7 +347,7 @@ struct EngineTests {
   ) throws -> [Place: Data] {
     let image = try Data(contentsOf: URL(fileURLWithPath: snapshot.directory.appending("image").string))
     var pages: [Place: Data] = [:]
-    func add(_ extents: [Mapping.Extent], _ process: Int) {
+    func add(_ extents: [Mapping.Extent], _ process: UInt32) {
       for extent in extents {
         for offset in stride(from: 0, to: extent.length, by: 4096) {
           let start = Int(extent.imageOffset + offset)
@@ -344,11 +356,11 @@ struct EngineTests {
       }
     }
     let manifest = snapshot.manifest
-    for (index, process) in manifest.processes.enumerated() {
-      for mapping in process.mappings { add(mapping.extents, index) }
+    for process in manifest.processes {
+      for mapping in process.mappings { add(mapping.extents, process.processID) }
     }
     for (index, object) in manifest.objects.enumerated() {
-      add(object.extents, manifest.processes.count + index)
+      add(object.extents, (1 << 30) + UInt32(index))
     }
     return pages
   }

@@ -69,8 +69,13 @@ int main(void) {
   CHECK(setrlimit(RLIMIT_STACK, &stack) == 0 && setrlimit(RLIMIT_FSIZE, &size) == 0 && setrlimit(RLIMIT_NPROC, &processes) == 0);
   CHECK(setrlimit(RLIMIT_CORE, &core) == 0 && setrlimit(RLIMIT_MEMLOCK, &memory) == 0);
   CHECK(setpriority(PRIO_PROCESS, 0, 3) == 0);
+  int self = (int)syscall(SYS_pidfd_open, getpid(), 0), same = dup(self);
+  CHECK(self >= 0 && same >= 0);
 
   wait_for_snapshot();
+
+  CHECK(syscall(SYS_pidfd_send_signal, self, 0, NULL, 0) == 0 && syscall(SYS_pidfd_send_signal, same, 0, NULL, 0) == 0);
+  CHECK((fcntl(self, F_GETFD) & FD_CLOEXEC) && !(fcntl(same, F_GETFD) & FD_CLOEXEC));
 
   unsigned char resident[64];
   CHECK(has_flag(locked + PAGE, " lo") && !has_flag(locked + PAGE, " lf") && locked[PAGE] == 1);

@@ -140,7 +140,8 @@ public enum Checkpoint {
       result.warnings += descriptors.warnings
     }
     try DescriptorCollection.checkEnds(
-      zip(tree.processes, result.processes).map { ($0.processID, $1.descriptors) })
+      zip(tree.processes, result.processes).map { ($0.processID, $1.descriptors) },
+      processIDs: Set(result.processes.map(\.processID) + result.zombies.map(\.processID)))
     do {
       _ = try ProcessTree(processes: result.processes, zombies: result.zombies)
     } catch {

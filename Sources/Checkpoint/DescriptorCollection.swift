@@ -161,6 +161,8 @@ struct DescriptorCollection {
   private func processDescriptor(
     _ information: ProcessFields, _ refuse: (String) -> CheckpointError
   ) throws -> Descriptor.Kind {
+    // PIDFD_THREAD of linux/pidfd.h is O_EXCL.
+    if (information.number("flags", radix: 8) ?? 0) & 0o200 != 0 { throw refuse("it is a thread's") }
     guard let inner = information.numbers("NSpid").last, inner > 1 else {
       throw refuse("its process has been waited for, or is not one of this sandbox's")
     }
@@ -223,7 +225,9 @@ struct DescriptorCollection {
 
   /// Refuses what is only half inside: an epoll set that watches a number that is closed, a socket pair whose other
   /// end somebody else holds.
-  static func checkEnds(_ tree: [(process: Int32, descriptors: [Descriptor])]) throws {
+  ///
+  /// - Parameter processIDs: of all processes inside, those that have ended included.
+  static func checkEnds(_ tree: [(process: Int32, descriptors: [Descriptor])], processIDs: Set<UInt32>) throws {
     let all = tree.flatMap(\.descriptors)
     var socketsInside: Set<UInt64> = []
     for descriptor in all {
@@ -232,6 +236,11 @@ struct DescriptorCollection {
     for (process, descriptors) in tree {
       let numbers = Set(descriptors.map(\.number))
       for descriptor in descriptors where descriptor.origin == nil {
+        if case .process(let processID) = descriptor.kind, !processIDs.contains(processID) {
+          throw CheckpointError.refused(
+            "descriptor \(descriptor.number) of process \(process) is of process \(processID), which is not in the snapshot"
+          )
+        }
         try check(descriptor, of: process, numbers, among: all, socketsInside)
       }
     }

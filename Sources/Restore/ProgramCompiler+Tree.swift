@@ -67,10 +67,18 @@ extension ProgramCompiler {
     let count = tree.nodes.dropFirst().count {
       if case .passing = $0.kind { false } else { true }
     }
-    return [wait(.made, count)]
+    return (count > 0 ? [wait(.made, count)] : [])
       + own.flatMap { descriptor -> [Operation] in
         guard case .process(let processID) = descriptor.kind else { return [] }
         let number = UInt64(descriptor.number)
+        let onExec: UInt64 = descriptor.closeOnExec ? Flag.closeOnExec : 0
+        if descriptor.description < descriptor.number {
+          return [
+            Operation(
+              number: SystemCallNumber.dup3,
+              arguments: [.value(UInt64(descriptor.description)), .value(number), .value(onExec)])
+          ]
+        }
         return [
           Operation(
             number: SystemCallNumber.pidfd_open, resultSlot: slot,
@@ -78,7 +86,7 @@ extension ProgramCompiler {
           Operation(
             number: UInt16(RESTORE_OP_MOVE.rawValue),
             arguments: [
-              .value(UInt64(slot)), .value(number), .value(descriptor.closeOnExec ? Flag.closeOnExec : 0),
+              .value(UInt64(slot)), .value(number), .value(onExec),
             ]),
           // It is made close-on-exec, and may be where it belongs already. F_SETFD.
           Operation(

@@ -310,11 +310,11 @@ struct ProgramCompiler {
             .value(Flag.mapShared | Flag.mapAnonymous | Flag.mapFixed), .value(.max), 0,
           ]))
       operations += family(at: 0, lead: [], join: [])
-      operations += try processDescriptors()
       if haveOwnExecutables {
         operations += layoutOperations(try builder.slot(), executable: process.executable)
       }
     }
+    operations += try processDescriptors()
     operations += DescriptorCompiler.watched(process.descriptors, &builder)
     operations += try sharedObjects.mappings(ofProcess: 0, &builder, parking: &parking)
     let seals = sharedObjects.seals()
