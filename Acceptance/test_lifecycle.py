@@ -302,3 +302,32 @@ def test_children_come_back(daemon, client):
     while len(daemon.children()) > before and time.time() < deadline:
         time.sleep(0.1)
     assert len(daemon.children()) <= before
+
+
+SPINNING = """
+import threading
+COUNT = 0
+
+def spin():
+    global COUNT
+    while True:
+        COUNT += 1
+
+threading.Thread(target=spin, daemon=True).start()
+
+def handler(event, context):
+    before = COUNT
+    while COUNT == before:
+        pass
+    return {"before": before}
+"""
+
+
+def test_what_never_is_quiet_is_published(daemon, client):
+    """As on AWS; the log has a warning, and the work goes on in every environment."""
+    version = deploy(client, "spinning", SPINNING, MemorySize=1769)
+    assert client.get_function_configuration(FunctionName="spinning", Qualifier=version)["State"] == "Active"
+    assert "SNAPSHOT WARNING: the process was still busy" in daemon.thaw("logs", "spinning").stdout
+    with ThreadPoolExecutor(3) as pool:
+        replies = list(pool.map(lambda _: invoke(client, "spinning", Qualifier=version)[0], range(3)))
+    assert all(reply["before"] > 0 for reply in replies)

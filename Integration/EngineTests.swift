@@ -30,6 +30,19 @@ struct EngineTests {
     await bench.end()
   }
 
+  /// What never is quiet is frozen at its work, and goes on with it in every clone.
+  @Test func whatIsBusyGoesOn() async throws {
+    let bench = try await EngineBench()
+    do {
+      let program = try await bench.start("busy")
+      try await comesBack(program, bench, bench.specification, quiescenceLimit: .milliseconds(200))
+    } catch {
+      await bench.end()
+      throw error
+    }
+    await bench.end()
+  }
+
   /// Clones that begin long after the snapshot: no clock shows them the time between.
   @Test func clocksGoOn() async throws {
     let bench = try await EngineBench()
@@ -117,9 +130,11 @@ struct EngineTests {
   /// Freezes a program, restores it three times at once, and asks each clone; then four times with its working set
   /// copied ahead, two of them armed.
   private func comesBack(
-    _ program: HeldProgram, _ bench: EngineBench, _ specification: SandboxSpecification
+    _ program: HeldProgram, _ bench: EngineBench, _ specification: SandboxSpecification,
+    quiescenceLimit: Duration = .seconds(10)
   ) async throws {
-    let snapshot = try await bench.snapshot(program)
+    let snapshot = try await bench.snapshot(program, quiescenceLimit: quiescenceLimit)
+    #expect(snapshot.manifest.warnings.contains { $0.contains("still busy") } == (quiescenceLimit < .seconds(1)))
     await program.end()
     let template = try await bench.template(snapshot.directory, specification)
     let seeded = bench.withSeed(snapshot.directory, specification)

@@ -104,7 +104,7 @@ package final class EngineBench: Sendable {
 
   /// Takes the program's snapshot into a directory of its own.
   package func snapshot(
-    _ program: HeldProgram, name: String = UUID().uuidString
+    _ program: HeldProgram, name: String = UUID().uuidString, quiescenceLimit: Duration = .seconds(10)
   ) async throws -> (directory: FilePath, manifest: SnapshotManifest, timings: CheckpointTimings) {
     let target = directory.appending(name)
     try FileManager.default.createDirectory(atPath: target.string, withIntermediateDirectories: false)
@@ -114,7 +114,7 @@ package final class EngineBench: Sendable {
         SuppliedDescriptor(
           role: .output, identity: .pipe(inode: try FileStatus(program.sandbox.output).inode)),
         SuppliedDescriptor(role: .connection, identity: .tcp(localPort: program.port)),
-      ], directory: target)
+      ], directory: target, quiescenceLimit: quiescenceLimit)
     return (target, manifest, timings)
   }
 

@@ -39,9 +39,9 @@ public struct CheckpointTimings: Sendable {
 
 /// Freezes the processes of a sandbox, and writes what is needed to make them again.
 public enum Checkpoint {
-  /// Waits until the process is quiet, stops it, and writes `manifest`, `image` and (if /tmp was not empty) `tmp/`
-  /// into `directory`, synced. The process
-  /// goes on afterwards.
+  /// Waits until the processes are quiet, stops them, and writes `manifest`, `image` and (if /tmp was not empty) `tmp/`
+  /// into `directory`, synced. They go on
+  /// afterwards.
   ///
   /// - Parameters:
   ///   - processID: the sandbox's first program, as this daemon sees it. Whatever it has started is part of the
@@ -49,13 +49,16 @@ public enum Checkpoint {
   ///   - initProcessID: the sandbox's pid 1, which is not part of the snapshot.
   ///   - supplied: descriptors that every restored process is given anew.
   ///   - directory: an existing, empty directory.
+  ///   - quiescenceLimit: how long to wait until the processes are quiet; what is still busy then is frozen at its work.
   /// - Throws: a refusal that names the process, descriptor or mapping; or what failed.
   public static func take(
-    processID: Int32, initProcessID: Int32, supplied: [SuppliedDescriptor], directory: FilePath
+    processID: Int32, initProcessID: Int32, supplied: [SuppliedDescriptor], directory: FilePath,
+    quiescenceLimit: Duration = .seconds(10)
   ) async throws(CheckpointError) -> (manifest: SnapshotManifest, timings: CheckpointTimings) {
     let clock = ContinuousClock()
     let start = clock.now
-    try await Quiescence.wait(runtime: processID, initProcessID: initProcessID)
+    let busy = try await Quiescence.wait(
+      runtime: processID, initProcessID: initProcessID, limit: quiescenceLimit)
     let quiet = clock.now
     // ptrace belongs to one thread: the whole of it happens in one block.
     let outcome: Result<(SnapshotManifest, Duration), CheckpointError> = await withCheckedContinuation { continuation in
@@ -64,7 +67,8 @@ public enum Checkpoint {
           continuation.resume(
             returning: .success(
               try collect(
-                processID: processID, initProcessID: initProcessID, supplied: supplied, directory: directory)))
+                processID: processID, initProcessID: initProcessID, supplied: supplied, directory: directory,
+                warnings: [busy].compactMap(\.self))))
         } catch {
           continuation.resume(returning: .failure(CheckpointError(wrapping: error)))
         }
@@ -75,7 +79,7 @@ public enum Checkpoint {
   }
 
   private static func collect(
-    processID: Int32, initProcessID: Int32, supplied: [SuppliedDescriptor], directory: FilePath
+    processID: Int32, initProcessID: Int32, supplied: [SuppliedDescriptor], directory: FilePath, warnings: [String]
   ) throws -> (SnapshotManifest, Duration) {
     let clock = ContinuousClock()
     let start = clock.now
@@ -103,7 +107,7 @@ public enum Checkpoint {
         kernelRelease: try Kernel.release(), vectorFeatures: Kernel.vectorFeatures, vdsoDigest: vdsoDigest,
         files: files),
       processes: collected.processes, clocks: clocks, imageBytes: bytes, imageDigest: digest,
-      warnings: collected.warnings)
+      warnings: warnings + collected.warnings)
     manifest.zombies = collected.zombies
     manifest.objects = collected.objects
     let path = directory.appending("manifest")
@@ -165,8 +169,6 @@ public struct CheckpointError: Error, Sendable, CustomStringConvertible {
   public enum Code: Sendable, Hashable {
     /// The process holds something that cannot be brought back; the message names it.
     case refused
-    /// The process did not become quiet in time.
-    case notQuiet
     /// The process ended meanwhile.
     case processEnded
     /// A system call failed.

@@ -13,9 +13,13 @@ extension ThreadState {
     let stack = try process.memory.words(at: borrowed.scratch, count: 3)
     var name = try ProcessFiles.bytes("/proc/\(process.processID)/task/\(thread.threadID)/comm")
     if name.last == 10 { name.removeLast() }
+    var registers = borrowed.registers
+    if sequence.address != 0, let abort = try Self.abortAddress(registers[.rip], sequence.address, process) {
+      registers[.rip] = abort
+    }
     self.init(
       threadID: innerID,
-      registers: borrowed.registers,
+      registers: registers,
       vectorState: try thread.vectorState(),
       signalMask: try thread.signalMask(),
       restartableSequence: sequence.address == 0
@@ -29,5 +33,18 @@ extension ThreadState {
     scheduling = try Scheduling(
       process: process.processID, thread: thread.threadID, innerID: innerID, status: status, common: commonCPUs)
     pendingSignals = try PendingSignal.all(of: thread, shared: false, set: status.number("SigPnd", radix: 16) ?? 0)
+  }
+
+  /// Where a thread must go on that was stopped in a restartable sequence: at its abort handler, as after any other
+  /// interruption (rseq_ip_fixup in kernel/rseq.c). nil if it is in none.
+  ///
+  /// `struct rseq` has a pointer at 8 to `struct rseq_cs`: version and flags, start, length, handler (linux/rseq.h).
+  private static func abortAddress(
+    _ instruction: UInt64, _ area: UInt64, _ process: FrozenProcess
+  ) throws -> UInt64? {
+    let section = try process.memory.words(at: area + 8, count: 1)[0]
+    guard section != 0 else { return nil }
+    let words = try process.memory.words(at: section, count: 4)
+    return instruction >= words[1] && instruction &- words[1] < words[2] ? words[3] : nil
   }
 }
