@@ -157,7 +157,7 @@ struct EngineTests {
 
   /// What cannot be brought back is refused with a message that names it.
   @Test(arguments: [
-    ("stopped", "is stopped by a signal"), ("memory", "share their memory"),
+    ("stopped", "is stopped by a signal"), ("vfork", "waits in the kernel"), ("memory", "share their memory"),
     ("table", "share their descriptors"), ("session", "in which its parent"),
     ("inotify", "no path leads to"), ("pidfd", "has been waited for"), ("hugetlb", "hugetlb"),
     ("directory", "current directory"),

@@ -18,12 +18,23 @@ static int wait_in_process(void *unused) {
   for (;;) pause();
 }
 
+static void *vfork_and_wait(void *unused) {
+  static char stack[65536];
+  clone(wait_in_process, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+  return unused;
+}
+
 int main(int count, char **arguments) {
   const char *what = count > 1 ? arguments[1] : "";
   int kept = -1;
   if (!strcmp(what, "stopped")) {
     kept = fork();
     if (kept == 0) raise(SIGSTOP);
+  } else if (!strcmp(what, "vfork")) {
+    // Another thread than the one that waits for its snapshot.
+    pthread_t thread;
+    kept = pthread_create(&thread, NULL, vfork_and_wait, NULL);
+    usleep(100000);
   } else if (!strcmp(what, "memory")) {
     static char stack[65536];
     kept = clone(wait_in_process, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL);

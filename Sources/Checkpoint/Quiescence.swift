@@ -16,8 +16,14 @@ enum Quiescence {
     var calm = 0
     var last: [Int32: UInt64] = [:]
     var busy = ""
+    var stuck: String?
     while calm < 5 {
       guard clock.now < deadline else {
+        // It could not be stopped either.
+        if let stuck {
+          throw CheckpointError.refused(
+            "\(stuck) waits in the kernel and cannot be interrupted, as in vfork until the child has begun a program")
+        }
         return "\(busy) was still busy \(limit.components.seconds) s after it said it was ready for a snapshot: "
           + "every environment begins with that work"
       }
@@ -31,11 +37,13 @@ enum Quiescence {
         throw CheckpointError(code: .processEnded, message: "the process ended before its snapshot was taken")
       }
       var isCalm = true
+      stuck = nil
       for process in processes {
         let sample = sample(process)
         if !sample.allAsleep || sample.cpu &- (last[process] ?? 0) >= 300_000 {
           isCalm = false
           busy = process == runtime ? "the process" : ProcessStatistics(processID: process)?.title ?? busy
+          if sample.isStuck { stuck = busy }
         }
         last[process] = sample.cpu
       }
@@ -44,9 +52,10 @@ enum Quiescence {
     return nil
   }
 
-  private static func sample(_ process: Int32) -> (allAsleep: Bool, cpu: UInt64) {
+  private static func sample(_ process: Int32) -> (allAsleep: Bool, isStuck: Bool, cpu: UInt64) {
     let threads = (try? ProcessFiles.numbers(in: "/proc/\(process)/task")) ?? []
     var allAsleep = true
+    var isStuck = false
     var cpu: UInt64 = 0
     for thread in threads {
       guard let status = try? ProcessFiles.text("/proc/\(process)/task/\(thread)/stat"),
@@ -55,8 +64,10 @@ enum Quiescence {
       cpu &+= statistics.split(separator: " ").first.flatMap { UInt64($0) } ?? 0
       guard let afterName = status.lastIndex(of: ")") else { continue }
       // Stopped ones and those that have ended do nothing either.
-      if let state = status[afterName...].dropFirst(2).first, !"STZX".contains(state) { allAsleep = false }
+      let state = status[afterName...].dropFirst(2).first ?? "S"
+      if !"STZX".contains(state) { allAsleep = false }
+      if state == "D" { isStuck = true }
     }
-    return (allAsleep, cpu)
+    return (allAsleep, isStuck, cpu)
   }
 }
