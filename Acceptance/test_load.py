@@ -160,8 +160,8 @@ def test_mixed_versions_while_functions_are_killed(fresh_daemon, java_code):
                 lambda x, reply: reply["n"] == 1 and reply["x"] == x and reply["second"]),
         "letters": (published(client, "letters", daemon_example("custom-bootstrap"), runtime="provided.al2023", handler="count"),
                     lambda x, reply: reply["invocation"] == 1 and reply["letters"] == 5),
-        "java": (published(client, "java", java_code, runtime="java17", handler="functions.Numbers", MemorySize=1769),
-                 lambda x, reply: len(reply["fresh"]) == 8),
+        "java": (published(client, "java", java_code, runtime="java17", handler="functions.Plain::echo", MemorySize=1769),
+                 lambda x, reply: reply["x"] == x and reply["request"]),
     }
     names = list(functions)
     counts = {"right": 0, "killed": 0}
