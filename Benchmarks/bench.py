@@ -22,6 +22,17 @@ import package  # noqa: E402
 FUNCTIONS = ["bare", "pandas-report", "sklearn-model", "langchain-agent"]
 
 
+def aligned(rows):
+    """Rows of texts as one text, column below column."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def archive(name):
+    """The archive of an example, for CPython 3.12."""
+    return package.package(name, package.interpreter("3.12"), ROOT / ".build" / f"bench-{name}.zip")
+
+
 def quantile(values, share):
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
@@ -62,15 +73,13 @@ def measure_burst(daemon, name, burst):
         elapsed, used = (time.perf_counter() - begin) * 1000, (time.process_time() - used) * 1000
     restored = sum(field(response["Log"], "Restore Duration") is not None for _, response in replies)
     alive = [pid for pid in daemon.restored_processes() if pid not in known]
-    memory = [pss(pid) for pid in alive]
+    shared, private = (statistics.mean(values) for values in zip(*map(pss, alive)))
     return {
         # Those that found an environment that was done already are not counted, their time is.
         "n": burst, "restored": restored, "elapsed": elapsed, "each": elapsed / restored,
         # The client shares the machine: what it computed itself, spread over the processors.
         "client": used / burst / os.cpu_count(),
-        "alive": len(alive), "pss": statistics.mean(value[0] for value in memory),
-        "private": statistics.mean(value[1] for value in memory),
-        "pss / private": statistics.mean(value[0] for value in memory) / statistics.mean(value[1] for value in memory),
+        "alive": len(alive), "pss": shared, "private": private, "pss / private": shared / private,
         "faults": statistics.median(faults(pid) for pid in alive)}
 
 
@@ -78,8 +87,7 @@ def measure(name, rounds, burst, warm):
     from daemon import Daemon, deploy, invoke
 
     result = {"function": name}
-    zip_file = ROOT / ".build" / f"bench-{name}.zip"
-    package.package(name, package.interpreter("3.12"), zip_file)
+    zip_file = archive(name)
     fresh = Daemon("--max-idle", "0", "--pool", "4").start()
     keeping = Daemon("--pool", str(burst + 4), "--idle-seconds", "3600", runtimes=None).start()
     try:
@@ -162,8 +170,8 @@ def engine_subjects(names):
     for name in names:
         code = ROOT / ".build" / f"bench-{name}"
         shutil.rmtree(code, ignore_errors=True)
-        with zipfile.ZipFile(package.package(name, python, ROOT / ".build" / f"bench-{name}.zip")) as archive:
-            archive.extractall(code)
+        with zipfile.ZipFile(archive(name)) as packed:
+            packed.extractall(code)
         mounts = [[str(code), "/var/task"], [str(ROOT / "Benchmarks"), "/opt"]]
         if not prefix.startswith("/usr"):
             mounts.append([prefix, prefix])
@@ -222,8 +230,7 @@ def scale_table(results):
         rows.append([
             figures["axis"], str(figures["value"]), f"{restore:.2f}", f"{armed:.2f}", f"{fork:.2f}", f"{restore / fork:.2f}",
             f"{figures['steps']['cloned'] / 1000:.2f}", f"{figures['frozen']:.0f}", f"{figures['template']:.0f}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)) for row in rows)
+    return aligned(rows)
 
 
 def table(results):
@@ -260,8 +267,7 @@ def table(results):
     # A clone that does nothing new shall cost hardly more than what it wrote: under 1.5 times that.
     rows.append(["  PSS / written"] + [f"{r['burst']['pss / private']:.2f}x" for r in results])
     rows.append(["  page faults each"] + [f"{r['burst']['faults']:.0f}" for r in results])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)) for row in rows)
+    return aligned(rows)
 
 
 def main():

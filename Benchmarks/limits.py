@@ -35,13 +35,7 @@ MEGABYTE = 1 << 20
 
 
 def print_table(rows):
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    print("\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows) + "\n", flush=True)
-
-
-def code(name):
-    """The archive of an example."""
-    return package.package(name, package.interpreter("3.12"), ROOT / ".build" / f"bench-{name}.zip")
+    print(bench.aligned(rows) + "\n", flush=True)
 
 
 def say(text):
@@ -121,7 +115,7 @@ def measure_alive(name, count, batch, again):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     archive = ROOT / ".build" / f"bench-{name}-held.zip"
-    shutil.copyfile(code(name), archive)
+    shutil.copyfile(bench.archive(name), archive)
     with zipfile.ZipFile(archive, "a") as target:
         target.writestr(zipfile.ZipInfo("held.py", (2020, 1, 1, 0, 0, 0)), HELD)
     daemon = Daemon(
@@ -348,7 +342,7 @@ def measure_cold(name, rounds):
     libraries = [pathlib.Path(prefix) / "lib" / "python3.12"] + ([] if prefix == "/usr" else [pathlib.Path(prefix)])
     try:
         client = daemon.client()
-        deploy(client, name, code(name).read_bytes(), MemorySize=1769 * 2, Timeout=120)
+        deploy(client, name, bench.archive(name).read_bytes(), MemorySize=1769 * 2, Timeout=120)
         invoke(client, name, {"x": 0}, Qualifier="1")
         time.sleep(1)
         [snapshot] = [path for path in (daemon.data / "snapshots").iterdir() if path.is_dir()]

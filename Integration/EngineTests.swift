@@ -117,8 +117,9 @@ struct EngineTests {
         let prefix = interpreter.removingLastComponent().removingLastComponent()
         specification.mounts.append(SandboxSpecification.Mount(source: prefix, target: prefix))
       }
+      for file in ["harness.py", name] { try bench.copy(file) }
       let program = try await bench.start(
-        arguments: [interpreter.string, "/var/task/\(try bench.copy(name))"], specification: specification)
+        arguments: [interpreter.string, "/var/task/\(name)"], specification: specification)
       try await comesBack(program, bench, specification)
     } catch {
       await bench.end()

@@ -73,12 +73,11 @@ package final class EngineBench: Sendable {
     return candidates.first { FileManager.default.isExecutableFile(atPath: $0) }.map { FilePath($0) }
   }()
 
-  /// Puts a script of Integration/programs where programs are; answers its name.
-  package func copy(_ name: String) throws -> String {
+  /// Puts a script of Integration/programs where programs are.
+  package func copy(_ name: String) throws {
     let source = FilePath(#filePath).removingLastComponent().removingLastComponent().appending("programs").appending(
       name)
     try FileManager.default.copyItem(atPath: source.string, toPath: programs.appending(name).string)
-    return name
   }
 
   package var specification: SandboxSpecification {

@@ -7,12 +7,12 @@ import multiprocessing
 import multiprocessing.shared_memory
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import traceback
+
+import harness
 
 state = {}
 
@@ -128,15 +128,4 @@ def check():
 
 
 if __name__ == "__main__":
-    set_up()
-    server = socket.create_connection(("127.0.0.1", 9001))
-    server.sendall(b"ready\n")
-    assert server.recv(100) == b"go\n"
-    try:
-        check()
-        said = "ok"
-    except BaseException:
-        said = "failed: " + traceback.format_exc().replace("\n", " | ")
-    server.sendall(said.encode() + b"\n")
-    server.recv(1)
-    os._exit(0)
+    harness.run(set_up, check)

@@ -15,7 +15,8 @@ import sqlite3
 import tempfile
 import threading
 import time
-import traceback
+
+import harness
 
 state = {}
 
@@ -164,15 +165,4 @@ def check():
     assert state["thread"].startswith("asyncio")
 
 
-set_up()
-server = socket.create_connection(("127.0.0.1", 9001))
-server.sendall(b"ready\n")
-assert server.recv(100) == b"go\n"
-try:
-    check()
-    answer = "ok"
-except BaseException:
-    answer = "failed: " + traceback.format_exc().replace("\n", " | ")
-server.sendall(answer.encode() + b"\n")
-server.recv(1)
-os._exit(0)
+harness.run(set_up, check)

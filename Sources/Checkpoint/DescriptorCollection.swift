@@ -64,28 +64,29 @@ struct DescriptorCollection {
       let temporary: UInt32 = 0o20000000 | 0o200000
       if flags & temporary == temporary { flags &= ~temporary }
       if SharedObjectCollection.isNeeded(forDescriptorOf: link) { flags &= ~0o400000 }
+      let subject = "descriptor \(number) of process \(process) is \(link)"
+      func refuse(_ reason: String) -> CheckpointError { .refused("\(subject): \(reason)") }
+      let isSocket = link.hasPrefix("socket:[")
+      if !isSocket { locks += try FileLock.all(process: process, number: number, refuse) }
       var descriptor = Descriptor(
         number: UInt32(number), description: UInt32(number), statusFlags: flags & ~0o2000000,
         closeOnExec: flags & 0o2000000 != 0, kind: .closedConnection)
       if let place = try descriptions.place(of: number, of: process, link: link) {
         descriptor.kind = place.descriptor.kind.withoutContent
-        descriptor.origin = place.process == process ? place.descriptor.origin : place.origin
-        if place.process == process { descriptor.description = place.origin.number }
-        // Locks of the process itself are its own on a shared description too.
-        locks += try FileLock.all(process: process, number: number) {
-          .refused("descriptor \(number) of process \(process) is \(link): \($0)")
-        }
         if place.process == process {
+          descriptor.origin = place.descriptor.origin
+          descriptor.description = place.origin.number
           result.append(descriptor)
           continue
         }
-      } else if link.hasPrefix("socket:[") {
+        descriptor.origin = place.origin
+      } else if isSocket {
         (descriptor.kind, descriptor.socketOptions) = try sockets.collect(
-          number: number, inode: inode(of: link), handle: handle
-        ) { .refused("descriptor \(number) of process \(process) is \(link): \($0)") }
+          number: number, inode: inode(of: link), handle: handle, refuse)
       } else {
         descriptor.kind = try kind(
-          number: number, link: link, information: information, flags: flags, handle: handle, objects: &objects)
+          number: number, link: link, information: information, flags: flags, handle: handle, objects: &objects,
+          refuse)
       }
       result.append(descriptor)
       descriptions.add(
@@ -98,11 +99,8 @@ struct DescriptorCollection {
 
   private mutating func kind(
     number: Int32, link: String, information: ProcessFields, flags: UInt32, handle: FileDescriptor,
-    objects: inout SharedObjectCollection
+    objects: inout SharedObjectCollection, _ refuse: (String) -> CheckpointError
   ) throws -> Descriptor.Kind {
-    let subject = "descriptor \(number) of process \(process) is \(link)"
-    func refuse(_ reason: String) -> CheckpointError { .refused("\(subject): \(reason)") }
-    locks += try FileLock.all(process: process, number: number, refuse)
     if link.hasPrefix("pipe:[") {
       let inode = inode(of: link)
       if let match = supplied.first(where: { $0.identity == .pipe(inode: inode) }) { return .supplied(match.role) }

@@ -56,10 +56,8 @@ struct FrozenTree {
         return try FrozenProcess.freeze(processID: child, parentID: parentID)
       } catch {
         // It may have ended at any step.
-        guard let state = ProcessStatistics(processID: child), state.letter != "Z", state.letter != "X" else {
-          return nil
-        }
-        throw error
+        if ProcessStatistics.isAlive(child) { throw error }
+        return nil
       }
     }
   }
@@ -111,31 +109,43 @@ extension Kernel.SharedState {
   }
 }
 
-/// What /proc/PID/stat says of a process, proc_pid_stat(5).
+/// What /proc/PID/stat says of a process or thread, proc_pid_stat(5).
 struct ProcessStatistics {
   let processID: Int32
-  let name: String
-  private let fields: [Substring]
+  private let name: Substring
+  /// From the third field on.
+  private let rest: Substring
 
-  /// nil if the process is gone.
-  init?(processID: Int32) {
-    guard let text = try? ProcessFiles.text("/proc/\(processID)/stat"), let open = text.firstIndex(of: "("),
+  /// nil if the process is gone, or the thread of it.
+  init?(processID: Int32, thread: Int32? = nil) {
+    let place = thread.map { "\(processID)/task/\($0)" } ?? "\(processID)"
+    guard let text = try? ProcessFiles.text("/proc/\(place)/stat"), let open = text.firstIndex(of: "("),
       let close = text.lastIndex(of: ")")
     else { return nil }
     self.processID = processID
-    name = String(text[text.index(after: open)..<close])
-    fields = text[close...].dropFirst(2).split(whereSeparator: { $0 == " " || $0 == "\n" })
-    guard fields.count >= 50 else { return nil }
+    name = text[text.index(after: open)..<close]
+    rest = text[close...].dropFirst(2)
+  }
+
+  /// Whether there is such a process that has not ended.
+  static func isAlive(_ processID: Int32) -> Bool {
+    ProcessStatistics(processID: processID).map { !"ZX".contains($0.letter) } ?? false
   }
 
   /// For messages.
   var title: String { "process \(processID) (\(name))" }
   /// R, S, D, Z, T and so on.
-  var letter: Substring { fields[0] }
-  /// The signal that its parent gets, the 38th field.
-  var exitSignal: UInt32 { UInt32(fields[35]) ?? 17 }
-  /// As `wait(2)` encodes it, the 52nd field.
-  private var exitStatus: UInt32 { UInt32(fields[49]) ?? 0 }
+  var letter: Character { rest.first ?? "X" }
+  /// The signal that its parent gets.
+  var exitSignal: UInt32 { number(38) ?? 17 }
+  /// As `wait(2)` encodes it.
+  private var exitStatus: UInt32 { number(52) ?? 0 }
+
+  /// A field, counted from 1 as the manual does.
+  private func number(_ field: Int) -> UInt32? {
+    let fields = rest.split(whereSeparator: { $0 == " " || $0 == "\n" })
+    return fields.count > field - 3 ? UInt32(fields[field - 3]) : nil
+  }
 
   /// One that has ended.
   func zombie(parentID: UInt32) throws -> Zombie {

@@ -33,7 +33,7 @@ enum Quiescence {
         throw CheckpointError(code: .system, message: "cancelled")
       }
       let processes = FrozenTree.processIDs(runtime: runtime, initProcessID: initProcessID)
-      guard ProcessStatistics(processID: runtime).map({ $0.letter != "Z" }) ?? false else {
+      guard ProcessStatistics.isAlive(runtime) else {
         throw CheckpointError(code: .processEnded, message: "the process ended before its snapshot was taken")
       }
       var isCalm = true
@@ -58,13 +58,11 @@ enum Quiescence {
     var isStuck = false
     var cpu: UInt64 = 0
     for thread in threads {
-      guard let status = try? ProcessFiles.text("/proc/\(process)/task/\(thread)/stat"),
+      guard let state = ProcessStatistics(processID: process, thread: thread)?.letter,
         let statistics = try? ProcessFiles.text("/proc/\(process)/task/\(thread)/schedstat")
       else { continue }
       cpu &+= statistics.split(separator: " ").first.flatMap { UInt64($0) } ?? 0
-      guard let afterName = status.lastIndex(of: ")") else { continue }
       // Stopped ones and those that have ended do nothing either.
-      let state = status[afterName...].dropFirst(2).first ?? "S"
       if !"STZX".contains(state) { allAsleep = false }
       if state == "D" { isStuck = true }
     }

@@ -58,7 +58,7 @@ extension Fleet {
       return false
     }
     do {
-      let process = try await template.arm(into: environment.sandbox)
+      let process = try await arm(template, in: environment)
       // Meanwhile the version may have been discarded, the daemon have begun to go down, others been armed, it died.
       guard await currentTemplate(revision) === template, isOpen, lacksArmed(revision), environment.exit == nil,
         armedPolicy.allows(bytes, beside: armedBytes)
@@ -70,8 +70,17 @@ extension Fleet {
       return true
     } catch {
       warnNotArmed(function, error)
-      await environment.end()
       return false
+    }
+  }
+
+  /// Brings a snapshot back up to the first instruction of user code; ends the environment if that fails.
+  func arm(_ template: Template, in environment: Environment) async throws(RestoreError) -> ArmedProcess {
+    do {
+      return try await template.arm(into: environment.sandbox)
+    } catch {
+      await environment.end()
+      throw error
     }
   }
 

@@ -70,12 +70,7 @@ extension Fleet {
         logger.warning("the snapshot of \(function.name):\(function.version) was not tried out: \(error.message)")
         return
       }
-      do throws(RestoreError) {
-        _ = try await template.arm(into: environment.sandbox)
-      } catch {
-        await environment.end()
-        throw error
-      }
+      _ = try await arm(template, in: environment)
       await environment.end()
     } catch {
       guard isOpen, !discarded.contains(function.revision), error.code != .templateGone else { return }

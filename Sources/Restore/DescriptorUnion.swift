@@ -11,11 +11,10 @@ struct DescriptorUnion {
   private var parked: [[UInt32: UInt64]] = [[:]]
 
   init(_ processes: [ProcessState], parking: inout ParkingPlace) {
-    descriptors = processes[0].descriptors
+    descriptors = processes[0].descriptors.filter { !$0.isOfProcess }
     for process in processes.dropFirst() {
       var places: [UInt32: UInt64] = [:]
-      for descriptor in process.descriptors {
-        if case .process = descriptor.kind { continue }
+      for descriptor in process.descriptors where !descriptor.isOfProcess {
         if places[descriptor.description] == nil {
           let number = parking.next()
           places[descriptor.number] = number
@@ -28,8 +27,6 @@ struct DescriptorUnion {
               origin.process == 0 ? origin.number : UInt32(parked[Int(origin.process)][origin.number] ?? 0)
             copy.origin = nil
           }
-          // What it watches has numbers of the process itself.
-          if case .epoll = copy.kind { copy.kind = .epoll([]) }
           if case .socket = copy.kind { directories[copy.number] = process.workingDirectory }
           descriptors.append(copy)
         } else {
@@ -37,9 +34,6 @@ struct DescriptorUnion {
         }
       }
       parked.append(places)
-    }
-    descriptors.removeAll {
-      if case .process = $0.kind { true } else { false }
     }
   }
 
@@ -64,5 +58,12 @@ struct DescriptorUnion {
     }
     close(before: base)
     return operations
+  }
+}
+
+extension Descriptor {
+  /// Whether it is a process descriptor: it cannot be made before the process.
+  fileprivate var isOfProcess: Bool {
+    if case .process = kind { true } else { false }
   }
 }

@@ -63,9 +63,7 @@ struct FinishingCompiler {
       for mapping in process.mappings where mapping.flags.contains(flag) { operations.append(body(mapping)) }
     }
     func advise(_ mapping: Mapping, _ advice: UInt64) -> Operation {
-      Operation(
-        number: SystemCallNumber.madvise,
-        arguments: [.value(mapping.start), .value(mapping.end - mapping.start), .value(advice)])
+      .advise(mapping.start, mapping.end - mapping.start, advice)
     }
     // linux/mman.h: MADV_DONTFORK 10, WIPEONFORK 18 (which droppable memory always has), MLOCK_ONFAULT 1.
     each(.dontFork) { advise($0, 10) }

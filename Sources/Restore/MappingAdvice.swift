@@ -5,9 +5,7 @@ extension Mapping {
   /// What `madvise(2)` and its like must be told about a mapping, once before it is filled and once after.
   var advice: (before: [Operation], after: [Operation]) {
     func advise(_ advice: UInt64, check: restore_check = RESTORE_MUST_SUCCEED) -> Operation {
-      Operation(
-        number: SystemCallNumber.madvise, check: check.rawValue,
-        arguments: [.value(start), .value(end - start), .value(advice)])
+      .advise(start, end - start, advice, check: check)
     }
     var before: [Operation] = []
     var after: [Operation] = []
@@ -20,10 +18,7 @@ extension Mapping {
     if flags.contains(.sequential) { after.append(advise(2)) }
     // Droppable memory is never dumped, whatever it is told.
     if flags.contains(.dontDump), !flags.contains(.droppable) { after.append(advise(16)) }
-    for region in guards {
-      after.append(
-        Operation(number: SystemCallNumber.madvise, arguments: [.value(region[0]), .value(region[1]), 102]))
-    }
+    after += guards.map { .advise($0[0], $0[1], 102) }
     return (before, after)
   }
 }

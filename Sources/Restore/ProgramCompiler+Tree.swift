@@ -7,7 +7,7 @@ extension ProgramCompiler {
   /// A process of ``SnapshotManifest/processes``, in its own words.
   mutating func instancePhase(ofProcess index: Int, at place: Int) throws(RestoreError) -> [Operation] {
     let fileSlot = try builder.slot()
-    var operations = [add(.made)] + inheritedState()
+    var operations = [add(\.made)] + inheritedState()
     operations += family(at: place, lead: lead(place), join: join(place))
     operations += try adoptMemory(index, fileSlot)
     operations.append(
@@ -16,7 +16,7 @@ extension ProgramCompiler {
     operations += try processDescriptors()
     operations += DescriptorCompiler.watched(process.descriptors, &builder)
     operations += try sharedObjects.mappings(ofProcess: index, &builder, parking: &parking)
-    operations.append(add(.mapped))
+    operations.append(add(\.mapped))
     operations += ownState()
     return operations
   }
@@ -26,7 +26,7 @@ extension ProgramCompiler {
     var operations: [Operation] = []
     func unmap(_ start: UInt64, _ end: UInt64) {
       guard start < end else { return }
-      operations.append(Operation(number: SystemCallNumber.munmap, arguments: [.value(start), .value(end - start)]))
+      operations.append(.unmap(start, end - start))
     }
     let hole = sharedObjects.hole
     let first = manifest.process.vdso
@@ -59,40 +59,31 @@ extension ProgramCompiler {
 
   /// Process descriptors (pidfd_open(2)), when the processes exist.
   mutating func processDescriptors() throws(RestoreError) -> [Operation] {
-    let own = process.descriptors.filter {
-      if case .process = $0.kind { true } else { false }
-    }
-    guard !own.isEmpty else { return [] }
     let slot = try builder.slot()
-    let count = tree.nodes.dropFirst().count {
-      if case .passing = $0.kind { false } else { true }
-    }
-    return (count > 0 ? [wait(.made, count)] : [])
-      + own.flatMap { descriptor -> [Operation] in
-        guard case .process(let processID) = descriptor.kind else { return [] }
-        let number = UInt64(descriptor.number)
-        let onExec: UInt64 = descriptor.closeOnExec ? Flag.closeOnExec : 0
-        if descriptor.description < descriptor.number {
-          return [
-            Operation(
-              number: SystemCallNumber.dup3,
-              arguments: [.value(UInt64(descriptor.description)), .value(number), .value(onExec)])
-          ]
-        }
+    let operations = process.descriptors.flatMap { descriptor -> [Operation] in
+      guard case .process(let processID) = descriptor.kind else { return [] }
+      let number = UInt64(descriptor.number)
+      let onExec: UInt64 = descriptor.closeOnExec ? Flag.closeOnExec : 0
+      if descriptor.description < descriptor.number {
         return [
           Operation(
-            number: SystemCallNumber.pidfd_open, resultSlot: slot,
-            arguments: [.value(UInt64(processID)), .value(UInt64(descriptor.statusFlags) & Flag.nonBlocking)]),
-          Operation(
-            number: UInt16(RESTORE_OP_MOVE.rawValue),
-            arguments: [
-              .value(UInt64(slot)), .value(number), .value(onExec),
-            ]),
-          // It is made close-on-exec, and may be where it belongs already. F_SETFD.
-          Operation(
-            number: SystemCallNumber.fcntl, arguments: [.value(number), 2, descriptor.closeOnExec ? 1 : 0]),
+            number: SystemCallNumber.dup3,
+            arguments: [.value(UInt64(descriptor.description)), .value(number), .value(onExec)])
         ]
       }
+      return [
+        Operation(
+          number: SystemCallNumber.pidfd_open, resultSlot: slot,
+          arguments: [.value(UInt64(processID)), .value(UInt64(descriptor.statusFlags) & Flag.nonBlocking)]),
+        Operation(
+          number: UInt16(RESTORE_OP_MOVE.rawValue),
+          arguments: [.value(UInt64(slot)), .value(number), .value(onExec)]),
+        // It is made close-on-exec, and may be where it belongs already. F_SETFD.
+        Operation(
+          number: SystemCallNumber.fcntl, arguments: [.value(number), 2, descriptor.closeOnExec ? 1 : 0]),
+      ]
+    }
+    return operations.isEmpty || tree.lastingCount == 0 ? operations : [wait(\.made, tree.lastingCount)] + operations
   }
 
   // MARK: Families
@@ -133,16 +124,16 @@ extension ProgramCompiler {
   private func lead(_ place: Int) -> [Operation] {
     switch tree.nodes[place].leads {
     case .none: []
-    case .group: [Operation(number: SystemCallNumber.setpgid, arguments: [0, 0]), add(.grouped)]
-    case .session: [Operation(number: SystemCallNumber.setsid, arguments: []), add(.grouped)]
+    case .group: [Operation(number: SystemCallNumber.setpgid, arguments: [0, 0]), add(\.grouped)]
+    case .session: [Operation(number: SystemCallNumber.setsid, arguments: []), add(\.grouped)]
     }
   }
 
   private func join(_ place: Int) -> [Operation] {
     guard let group = tree.nodes[place].joins else { return [] }
     return [
-      wait(.grouped, tree.leaderCount),
-      Operation(number: SystemCallNumber.setpgid, arguments: [0, .value(UInt64(group))]), add(.joined),
+      wait(\.grouped, tree.leaderCount),
+      Operation(number: SystemCallNumber.setpgid, arguments: [0, .value(UInt64(group))]), add(\.joined),
     ]
   }
 
@@ -180,8 +171,8 @@ extension ProgramCompiler {
 
   /// A process that ends as it did.
   mutating func ended(_ zombie: Zombie, at place: Int) -> [Operation] {
-    var operations = [add(.made)] + lead(place) + births(tree.nodes[place].children) + join(place)
-    if tree.nodes[place].leads != .none { operations.append(wait(.joined, tree.joinCount)) }
+    var operations = [add(\.made)] + lead(place) + births(tree.nodes[place].children) + join(place)
+    if tree.nodes[place].leads != .none { operations.append(wait(\.joined, tree.joinCount)) }
     let signal = UInt64(zombie.status & 0x7f)
     if signal == 0 {
       operations.append(
@@ -208,24 +199,27 @@ extension ProgramCompiler {
   func passing(at place: Int) -> [Operation] {
     let node = tree.nodes[place]
     var operations = lead(place) + births(node.children)
-    if node.leads != .none { operations.append(wait(.joined, tree.joinCount)) }
+    if node.leads != .none { operations.append(wait(\.joined, tree.joinCount)) }
     operations.append(Operation(number: SystemCallNumber.exit_group, arguments: [0]))
     return operations
   }
 
   // MARK: Counters
 
-  enum Counter: UInt64 { case grouped = 0, joined = 4, mapped = 8, ready = 12, made = 20 }
+  /// A counter of the page that all processes share.
+  typealias Counter = KeyPath<restore_shared, UInt32>
+
+  private func address(_ counter: Counter) -> UInt64 {
+    UInt64(RESTORE_SHARED) + UInt64(MemoryLayout<restore_shared>.offset(of: counter) ?? 0)
+  }
 
   func add(_ counter: Counter) -> Operation {
-    Operation(
-      number: UInt16(RESTORE_OP_ADD.rawValue), arguments: [.value(UInt64(RESTORE_SHARED) + counter.rawValue)])
+    Operation(number: UInt16(RESTORE_OP_ADD.rawValue), arguments: [.value(address(counter))])
   }
 
   func wait(_ counter: Counter, _ count: Int) -> Operation {
     Operation(
-      number: UInt16(RESTORE_OP_WAIT.rawValue),
-      arguments: [.value(UInt64(RESTORE_SHARED) + counter.rawValue), .value(UInt64(count))])
+      number: UInt16(RESTORE_OP_WAIT.rawValue), arguments: [.value(address(counter)), .value(UInt64(count))])
   }
 }
 

@@ -8,6 +8,8 @@ struct ProgramCompiler {
   /// The process that is being compiled.
   var process: ProcessState
   var builder = ProgramBuilder()
+  /// Whether that is the first process, which the template becomes.
+  private var isFirst: Bool { process.processID == manifest.process.processID }
   /// Descriptors from here on are the restorer's.
   let descriptorBase: UInt64
   var parking: ParkingPlace
@@ -15,6 +17,9 @@ struct ProgramCompiler {
   let union: DescriptorUnion
   /// Signals that any of the processes catches or ignores.
   private let handledSignals: [UInt32]
+  /// Whether there are several executables: each process then names its own in the clone, where nobody maps what it had
+  /// before, the restorer's.
+  let haveOwnExecutables: Bool
   /// Where each node's header is.
   var headers: [Int] = [0]
 
@@ -35,6 +40,7 @@ struct ProgramCompiler {
     parking = ParkingPlace(base: descriptorBase)
     sharedObjects = try SharedObjectCompiler(manifest, parking: &parking)
     union = DescriptorUnion(manifest.processes, parking: &parking)
+    haveOwnExecutables = manifest.processes.contains { $0.executable != manifest.process.executable }
     handledSignals = Set(manifest.processes.flatMap(\.signalActions).map(\.signal)).sorted()
   }
 
@@ -156,11 +162,7 @@ struct ProgramCompiler {
       operations += mapping.advice.before
       // A page of a file is read before it is overwritten: many at a time, and not one after another. MADV_WILLNEED 3.
       if case .file = mapping.backing {
-        operations += extents.map { extent in
-          Operation(
-            number: SystemCallNumber.madvise, check: RESTORE_MAY_FAIL.rawValue,
-            arguments: [.value(extent.start), .value(extent.length), 3])
-        }
+        operations += extents.map { .advise($0.start, $0.length, 3, check: RESTORE_MAY_FAIL) }
       }
       late += mapping.advice.after
       if filling != protection {
@@ -191,15 +193,10 @@ struct ProgramCompiler {
   /// has one page at least. Where no huge page can be had, small ones do.
   private func hugePages(_ mapping: Mapping) -> [Operation] {
     // linux/mman.h: MADV_POPULATE_WRITE 23, MADV_COLLAPSE 25.
-    func advise(_ start: UInt64, _ length: UInt64, _ advice: UInt64) -> Operation {
-      Operation(
-        number: SystemCallNumber.madvise, check: RESTORE_MAY_FAIL.rawValue,
-        arguments: [.value(start), .value(length), .value(advice)])
-    }
-    return mapping.hugePageRanges.flatMap { range in
+    mapping.hugePageRanges.flatMap { range in
       stride(from: range.start, to: range.start + range.length, by: Int(Mapping.hugePage)).map {
-        advise($0, SnapshotManifest.pageSize, 23)
-      } + [advise(range.start, range.length, 25)]
+        .advise($0, SnapshotManifest.pageSize, 23, check: RESTORE_MAY_FAIL)
+      } + [.advise(range.start, range.length, 25, check: RESTORE_MAY_FAIL)]
     }
   }
 
@@ -207,10 +204,6 @@ struct ProgramCompiler {
   private var parkedMappings: [Mapping] {
     sharedObjects.parked.joined().map { $0.mapping.moved(to: $0.place) }
   }
-
-  /// Whether there are several executables: each process then names its own in the clone, where nobody maps what it had
-  /// before, the restorer's.
-  var haveOwnExecutables: Bool { manifest.processes.contains { $0.executable != manifest.process.executable } }
 
   /// Tells the kernel where things are. Without an executable, the process keeps the one that it has.
   mutating func layoutOperations(_ fileSlot: Int, executable: String?) -> [Operation] {
@@ -270,18 +263,8 @@ struct ProgramCompiler {
     var operations: [Operation] = []
     // A process that is forked has its parent's actions.
     let own = Set(process.signalActions.map(\.signal))
-    let standard = builder.place(words: [0, 0, 0, 0])
-    for signal in handledSignals where !own.contains(signal) && process.processID != manifest.process.processID {
-      operations.append(
-        Operation(
-          number: SystemCallNumber.rt_sigaction, arguments: [.value(UInt64(signal)), .value(standard), 0, 8]))
-    }
-    for action in process.signalActions {
-      let address = builder.place(words: action.words)
-      operations.append(
-        Operation(
-          number: SystemCallNumber.rt_sigaction, arguments: [.value(UInt64(action.signal)), .value(address), 0, 8]))
-    }
+    if !isFirst { operations += handledSignals.filter { !own.contains($0) }.map { action([0, 0, 0, 0], for: $0) } }
+    operations += process.signalActions.map { action($0.words, for: $0.signal) }
     operations.append(Operation(number: SystemCallNumber.umask, arguments: [.value(UInt64(process.umask))]))
     for limit in process.resourceLimits where !isLate(limit) {
       operations.append(set(limit))
@@ -318,7 +301,7 @@ struct ProgramCompiler {
     operations += DescriptorCompiler.watched(process.descriptors, &builder)
     operations += try sharedObjects.mappings(ofProcess: 0, &builder, parking: &parking)
     let seals = sharedObjects.seals()
-    if !seals.isEmpty, manifest.processes.count > 1 { operations.append(wait(.mapped, manifest.processes.count - 1)) }
+    if !seals.isEmpty, manifest.processes.count > 1 { operations.append(wait(\.mapped, manifest.processes.count - 1)) }
     operations += seals
     operations += ownState()
     return operations
@@ -429,8 +412,8 @@ struct ProgramCompiler {
     }
     // The first is the sandbox's. Those after it are the program's own, and may forbid what is still to be done.
     if let filter = process.seccompFilters.first { operations.append(install(filter)) }
-    if process.processID == manifest.process.processID, manifest.processes.count > 1 {
-      operations.append(wait(.ready, manifest.processes.count - 1))
+    if isFirst, manifest.processes.count > 1 {
+      operations.append(wait(\.ready, manifest.processes.count - 1))
     }
     return operations
   }

@@ -47,6 +47,22 @@ struct Operation {
   }
 }
 
+extension Operation {
+  /// `madvise(2)`.
+  static func advise(
+    _ start: UInt64, _ length: UInt64, _ advice: UInt64, check: restore_check = RESTORE_MUST_SUCCEED
+  ) -> Operation {
+    Operation(
+      number: SystemCallNumber.madvise, check: check.rawValue,
+      arguments: [.value(start), .value(length), .value(advice)])
+  }
+
+  /// `munmap(2)`.
+  static func unmap(_ start: UInt64, _ length: UInt64) -> Operation {
+    Operation(number: SystemCallNumber.munmap, arguments: [.value(start), .value(length)])
+  }
+}
+
 extension Operation.Argument: ExpressibleByIntegerLiteral {
   init(integerLiteral value: UInt64) { self = .value(value) }
 }

@@ -201,10 +201,7 @@ struct SharedObjectCompiler {
     }
     if let memory { operations.append(Operation(number: SystemCallNumber.close, arguments: [memory])) }
     if stagingLength > 0 || manifest.processes.count > 1 {
-      operations.append(
-        Operation(
-          number: SystemCallNumber.munmap,
-          arguments: [.value(hole.lowerBound), .value(hole.upperBound - hole.lowerBound)]))
+      operations.append(.unmap(hole.lowerBound, hole.upperBound - hole.lowerBound))
     }
     return operations
   }
@@ -249,7 +246,7 @@ struct SharedObjectCompiler {
       return [
         map(start, length, shared: Flag.mapAnonymous | (noReserve ? Flag.mapNoReserve : 0)),
         open("/proc/self/map_files/\(range)", 0),
-        Operation(number: SystemCallNumber.munmap, arguments: [.value(start), .value(length)]),
+        .unmap(start, length),
       ]
     case .memoryFile(let name, let seals):
       // linux/memfd.h: MFD_CLOEXEC 1, MFD_ALLOW_SEALING 2, MFD_EXEC 16.

@@ -98,10 +98,7 @@ public actor SandboxPool {
     while isOpen, let (specification, shelf) = shelves.first(where: { $0.value.ready.count < $0.value.target }) {
       // Making one costs milliseconds of the processors that the starts of a burst need now. An empty shelf does not
       // wait: the next start would have to make its own.
-      if !shelf.ready.isEmpty, workload.count > 0, .now < deadline {
-        try? await Task.sleep(for: .milliseconds(10))
-        continue
-      }
+      if !shelf.ready.isEmpty, await workload.rest(until: deadline) { continue }
       do {
         let sandbox = try await jailer.makeSandbox(specification)
         guard isOpen, shelves[specification] != nil else {

@@ -33,8 +33,12 @@ public final class Workload: Sendable {
   /// Waits while invocations run, a second at most: under a load that never ends, work ahead of need has its turn too.
   public func calm() async {
     let deadline = ContinuousClock.now + Workload.patience
-    while count > 0, .now < deadline {
-      guard (try? await Task.sleep(for: .milliseconds(10))) != nil else { return }
-    }
+    while await rest(until: deadline) {}
+  }
+
+  /// A short pause if there are invocations under way and the deadline has not come; whether there was one.
+  func rest(until deadline: ContinuousClock.Instant) async -> Bool {
+    guard count > 0, .now < deadline else { return false }
+    return (try? await Task.sleep(for: .milliseconds(10))) != nil
   }
 }

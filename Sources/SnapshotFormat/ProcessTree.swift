@@ -38,9 +38,11 @@ public struct ProcessTree: Sendable {
   /// All that is to be made, the first process first.
   public private(set) var nodes: [Node]
   /// How many become leaders, besides the first process, which is one before it has children.
-  public var leaderCount: Int { nodes.dropFirst().count { $0.leads != .none } }
+  public private(set) var leaderCount = 0
   /// How many join a group.
-  public var joinCount: Int { nodes.count { $0.joins != nil } }
+  public private(set) var joinCount = 0
+  /// How many stay, alive or dead, besides the first.
+  public private(set) var lastingCount = 0
 
   private var byID: [UInt32: Int] = [:]
   private var taken: Set<UInt32>
@@ -97,6 +99,9 @@ public struct ProcessTree: Sendable {
         throw SnapshotFormatError("process \(node.processID) belongs to group \(group), which its leader has left")
       }
     }
+    leaderCount = nodes.dropFirst().count { $0.leads != .none }
+    joinCount = nodes.count { $0.joins != nil }
+    lastingCount = processes.count + zombies.count - 1
   }
 
   private func canAdd(_ item: Item) -> Bool {

@@ -137,6 +137,18 @@ func sample() -> SnapshotManifest {
 }
 
 @Suite struct SnapshotManifestTests {
+  /// A manifest that is changed so is refused, with a right checksum.
+  private func rejects(
+    sourceLocation: SourceLocation = #_sourceLocation, _ change: (inout SnapshotManifest) -> Void
+  ) {
+    var manifest = sample()
+    change(&manifest)
+    let bytes = manifest.encode()
+    #expect(throws: SnapshotFormatError.self, sourceLocation: sourceLocation) {
+      try SnapshotManifest(decoding: bytes)
+    }
+  }
+
   @Test func comesBackFromItsBytes() throws {
     #expect(try SnapshotManifest(decoding: sample().encode()) == sample())
   }
@@ -160,12 +172,6 @@ func sample() -> SnapshotManifest {
 
   /// A right checksum over wrong values: the values themselves are checked before anything is made of them.
   @Test func contradictionsAreNoticed() {
-    func rejects(_ change: (inout SnapshotManifest) -> Void) {
-      var manifest = sample()
-      change(&manifest)
-      let bytes = manifest.encode()
-      #expect(throws: SnapshotFormatError.self) { try SnapshotManifest(decoding: bytes) }
-    }
     rejects { $0.imageBytes = 0x2001 }
     rejects { $0.process.mappings[1].extents[0].imageOffset = 0xf000 }
     rejects { $0.process.mappings[1].extents[0].length = 0x100_0000 }
@@ -188,12 +194,6 @@ func sample() -> SnapshotManifest {
   }
 
   @Test func impossibleTreesAreNoticed() {
-    func rejects(_ change: (inout SnapshotManifest) -> Void) {
-      var manifest = sample()
-      change(&manifest)
-      let bytes = manifest.encode()
-      #expect(throws: SnapshotFormatError.self) { try SnapshotManifest(decoding: bytes) }
-    }
     rejects { $0.processes = [] }
     rejects { $0.processes.swapAt(0, 1) }
     rejects { $0.processes[0].parentID = 7 }
@@ -212,11 +212,10 @@ func sample() -> SnapshotManifest {
   }
 
   @Test func contradictionsBetweenKernelObjectsAreNoticed() {
-    func rejects(_ change: (inout ProcessState) -> Void) {
-      var manifest = sample()
-      change(&manifest.process)
-      let bytes = manifest.encode()
-      #expect(throws: SnapshotFormatError.self) { try SnapshotManifest(decoding: bytes) }
+    func rejects(
+      sourceLocation: SourceLocation = #_sourceLocation, _ change: (inout ProcessState) -> Void
+    ) {
+      self.rejects(sourceLocation: sourceLocation) { change(&$0.process) }
     }
     func kind(_ number: Int, _ kind: Descriptor.Kind) -> (inout ProcessState) -> Void {
       { $0.descriptors[number].kind = kind }

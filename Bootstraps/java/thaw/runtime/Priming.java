@@ -164,22 +164,16 @@ final class Priming {
     }
   }
 
-  /** The accessors of a class that nobody extends are called in another way than those of one that may be extended. */
+  /**
+   * The accessors of a class that nobody extends are called in another way than those of one that may be extended: one for each kind of value that the
+   * JVM tells apart in a call.
+   */
   public static final class FinalSample {
     private String text;
-    private double number;
     private int count;
     private long big;
     private float small;
-    private boolean flag;
-    private Integer maybe;
-    private Double maybeNumber;
-    private List<Sample> list = new ArrayList<>();
-    private Map<String, Object> map;
-    private Map<String, String> texts;
-    private List<String> words;
-    private int[] numbers;
-    private Choice choice;
+    private double number;
 
     public String getText() {
       return text;
@@ -187,14 +181,6 @@ final class Priming {
 
     public void setText(String text) {
       this.text = text;
-    }
-
-    public double getNumber() {
-      return number;
-    }
-
-    public void setNumber(double number) {
-      this.number = number;
     }
 
     public int getCount() {
@@ -221,76 +207,12 @@ final class Priming {
       this.small = small;
     }
 
-    public boolean isFlag() {
-      return flag;
+    public double getNumber() {
+      return number;
     }
 
-    public void setFlag(boolean flag) {
-      this.flag = flag;
-    }
-
-    public Integer getMaybe() {
-      return maybe;
-    }
-
-    public void setMaybe(Integer maybe) {
-      this.maybe = maybe;
-    }
-
-    public Double getMaybeNumber() {
-      return maybeNumber;
-    }
-
-    public void setMaybeNumber(Double maybeNumber) {
-      this.maybeNumber = maybeNumber;
-    }
-
-    public List<Sample> getList() {
-      return list;
-    }
-
-    public void setList(List<Sample> list) {
-      this.list = list;
-    }
-
-    public Map<String, Object> getMap() {
-      return map;
-    }
-
-    public void setMap(Map<String, Object> map) {
-      this.map = map;
-    }
-
-    public Map<String, String> getTexts() {
-      return texts;
-    }
-
-    public void setTexts(Map<String, String> texts) {
-      this.texts = texts;
-    }
-
-    public List<String> getWords() {
-      return words;
-    }
-
-    public void setWords(List<String> words) {
-      this.words = words;
-    }
-
-    public int[] getNumbers() {
-      return numbers;
-    }
-
-    public void setNumbers(int[] numbers) {
-      this.numbers = numbers;
-    }
-
-    public Choice getChoice() {
-      return choice;
-    }
-
-    public void setChoice(Choice choice) {
-      this.choice = choice;
+    public void setNumber(double number) {
+      this.number = number;
     }
 
     public FinalSample handleRequest(FinalSample sample) {

@@ -72,12 +72,13 @@ final class Randomness {
     } catch (Exception error) {
       failure = error;
     }
-    // Until it is compiled.
-    for (int i = 0; i < ROUNDS; i++) reseed();
+    // Until it is compiled; what fails is said once.
+    int rounds = 0;
+    while (rounds < ROUNDS && reseed()) rounds++;
   }
 
-  /** What fails is said, and keeps no invocation from running. */
-  static void reseed() {
+  /** What fails is said, and keeps no invocation from running; answers whether nothing did. */
+  static boolean reseed() {
     try {
       ByteBuffer seeds = ByteBuffer.wrap(fresh(32 * secure.size() + 8 * (generators.size() + counters.size() + 1)));
       byte[] seed = new byte[32];
@@ -96,8 +97,10 @@ final class Randomness {
         }
       }
       if (failure != null) throw failure;
+      return true;
     } catch (Exception error) {
       System.err.println("thaw: the JDK's generators of random numbers could not be reseeded after the restore: " + error);
+      return false;
     }
   }
 
