@@ -24,7 +24,8 @@ let package = Package(
     .target(name: "Linux", dependencies: ["CLinux", .system]),
 
     // The engine: knows nothing of Lambda.
-    .target(name: "SnapshotFormat", dependencies: [.crypto]),
+    .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+    .target(name: "SnapshotFormat", dependencies: ["CXXHash", .crypto]),
     // What the daemon and the jailer (C) say to each other.
     .target(name: "CJailerProtocol"),
     .target(name: "Sandbox", dependencies: ["CJailerProtocol", "Linux", .system, .log]),

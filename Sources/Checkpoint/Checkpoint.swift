@@ -134,9 +134,10 @@ public enum Checkpoint {
     var objects = try SharedObjectCollection(process: tree.processes[0].processID)
     var descriptions = OpenDescriptions()
     for (index, process) in tree.processes.enumerated() {
+      // First: the disk takes it while the rest is read.
+      let (mappings, library) = try memory.collect(process, objects: &objects)
       var descriptors = DescriptorCollection(process: process.processID, index: index, supplied: supplied)
       let open = try descriptors.collect(&objects, &descriptions)
-      let (mappings, library) = try memory.collect(process, objects: &objects)
       var state = try ProcessState(
         process, mappings: mappings, library: library, descriptors: open, initProcessID: initProcessID)
       state.fileLocks = descriptors.locks

@@ -1,35 +1,27 @@
-import Crypto
 import Dispatch
 import Linux
 import SnapshotFormat
 import Synchronization
 import SystemPackage
 
-/// Writes the image and keeps its digest.
+/// Writes the image and keeps its checksum: pages are gathered in chunks, which another thread writes to the disk meanwhile.
 struct ImageWriter: ~Copyable {
-  private let file: FileDescriptor
   private let path: FilePath
-  private let chunks: ChunkRing
-  private let digest: ImageDigest
-  private var position: UInt64 = 0
+  private let chunks: ChunkWriter
+  /// The chunk that is being filled, and its bytes so far.
+  private var chunk: Chunk
+  private var filled = 0
+  private var checksum = ImageChecksum()
+  /// Where the chunk begins in the image.
+  private var chunkStart: UInt64 = 0
 
   init(path: FilePath) throws(SystemCallError) {
     self.path = path
-    do {
-      file = try FileDescriptor.open(
-        path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: [.ownerReadWrite])
-    } catch {
-      throw SystemCallError(call: "open", subject: path.string, errno: error as? Errno ?? .ioError)
-    }
-    chunks = ChunkRing()
-    digest = ImageDigest(file: file)
+    chunks = ChunkWriter(try PastCache.create(path))
+    chunk = chunks.next()
   }
 
-  deinit {
-    // Nobody reads a chunk or the file any more.
-    digest.wait()
-    try? file.close()
-  }
+  deinit { chunks.close() }
 
   /// Appends the pages of [start, end) of a process and lists them as extents, neighbours joined.
   mutating func append(
@@ -38,12 +30,10 @@ struct ImageWriter: ~Copyable {
   ) throws {
     var address = start
     while address < end {
-      let chunk = chunks.next()
-      let length = min(chunk.bytes.count, Int(end - address))
-      let bytes = UnsafeMutableRawBufferPointer(rebasing: chunk.bytes[..<length])
-      try memory.read(at: address, into: bytes)
-      try append(bytes, of: chunk, at: address, droppingZeros: droppingZeros, extents: &extents)
-      address += UInt64(length)
+      let space = space(for: end - address)
+      try memory.read(at: address, into: space)
+      try keep(space, at: address, droppingZeros: droppingZeros, &extents)
+      address += UInt64(space.count)
     }
   }
 
@@ -53,59 +43,50 @@ struct ImageWriter: ~Copyable {
     var offset: UInt64 = 0
     while let data = try file.data(from: offset) {
       var position = data.lowerBound / page * page
-      let end = (data.upperBound + page - 1) / page * page
-      while position < end {
-        let chunk = chunks.next()
-        let length = min(chunk.bytes.count, Int(end - position))
-        let bytes = UnsafeMutableRawBufferPointer(rebasing: chunk.bytes[..<length])
-        try file.read(at: position, into: bytes)
-        try append(bytes, of: chunk, at: position, droppingZeros: true, extents: &extents)
-        position += UInt64(length)
+      offset = (data.upperBound + page - 1) / page * page
+      while position < offset {
+        let space = space(for: offset - position)
+        try file.read(at: position, into: space)
+        try keep(space, at: position, droppingZeros: true, &extents)
+        position += UInt64(space.count)
       }
-      offset = end
     }
   }
 
-  private mutating func append(
-    _ bytes: UnsafeMutableRawBufferPointer, of chunk: Chunk, at address: UInt64, droppingZeros: Bool,
-    extents: inout [Mapping.Extent]
-  ) throws {
+  /// Where the next `length` bytes are to be read to, or as many of them as the chunk has room for.
+  private func space(for length: UInt64) -> UnsafeMutableRawBufferPointer {
+    let end = min(chunk.bytes.count, filled + Int(min(length, UInt64(chunk.bytes.count))))
+    return UnsafeMutableRawBufferPointer(rebasing: chunk.bytes[filled..<end])
+  }
+
+  /// Keeps what was read to the chunk's free part, moved together where pages of zeros fall out.
+  private mutating func keep(
+    _ bytes: UnsafeMutableRawBufferPointer, at address: UInt64, droppingZeros: Bool, _ extents: inout [Mapping.Extent]
+  ) throws(SystemCallError) {
     let page = Int(SnapshotManifest.pageSize)
-    var written: [Range<Int>] = []
     var offset = 0
     while offset < bytes.count {
-      if droppingZeros, isZero(bytes, at: offset) {
-        offset += page
-        continue
+      let start = offset
+      while offset < bytes.count, !(droppingZeros && isZero(bytes, at: offset)) { offset += page }
+      if offset > start {
+        let run = UnsafeRawBufferPointer(rebasing: bytes[start..<offset])
+        let target = UnsafeMutableRawBufferPointer(rebasing: chunk.bytes[filled..<(filled + run.count)])
+        if target.baseAddress != bytes.baseAddress?.advanced(by: start) { target.copyMemory(from: run) }
+        list(address + UInt64(start), UInt64(run.count), in: &extents)
+        filled += run.count
       }
-      var runEnd = offset + page
-      while runEnd < bytes.count, !(droppingZeros && isZero(bytes, at: runEnd)) { runEnd += page }
-      written.append(offset..<runEnd)
-      offset = runEnd
+      if offset < bytes.count { offset += page }
     }
-    guard !written.isEmpty else { return }
-    digest.add(written, of: chunk)
-    for run in written {
-      try write(UnsafeRawBufferPointer(rebasing: bytes[run]), at: address + UInt64(run.lowerBound), &extents)
-    }
-    digest.written(upTo: position)
+    if filled == chunk.bytes.count { try flush() }
   }
 
-  private mutating func write(
-    _ bytes: UnsafeRawBufferPointer, at address: UInt64, _ extents: inout [Mapping.Extent]
-  ) throws {
-    do {
-      try file.writeAll(bytes)
-    } catch {
-      throw SystemCallError(call: "write", subject: path.string, errno: error as? Errno ?? .ioError)
-    }
-    let length = UInt64(bytes.count)
+  private func list(_ address: UInt64, _ length: UInt64, in extents: inout [Mapping.Extent]) {
+    let position = chunkStart + UInt64(filled)
     if let last = extents.last, last.start + last.length == address, last.imageOffset + last.length == position {
       extents[extents.count - 1].length += length
     } else {
       extents.append(Mapping.Extent(start: address, length: length, imageOffset: position))
     }
-    position += length
   }
 
   private func isZero(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
@@ -116,83 +97,86 @@ struct ImageWriter: ~Copyable {
     return true
   }
 
-  /// Length and digest of what was written, which is synced.
+  /// Has what was appended written meanwhile, if the chunk holds anything, and takes the next one.
+  mutating func flush() throws(SystemCallError) {
+    guard filled > 0 else { return }
+    checksum.update(UnsafeRawBufferPointer(rebasing: chunk.bytes[..<filled]))
+    chunks.write(chunk, count: filled, at: chunkStart)
+    chunkStart += UInt64(filled)
+    filled = 0
+    chunk = chunks.next()
+    try check()
+  }
+
+  private func check() throws(SystemCallError) {
+    if let errno = chunks.failure { throw SystemCallError(call: "write", subject: path.string, errno: errno) }
+  }
+
+  /// Length and checksum of what was written, which is synced.
   consuming func finish() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) {
-    let hash = digest.finalize()
+    try flush()
+    chunks.wait()
+    try check()
     try Durability.synchronize(path)
-    return (position, hash)
+    return (chunkStart, checksum.digest())
   }
 }
 
-/// A piece of memory that is read into, written from and hashed.
+/// A piece of memory that is read into and written from.
 private final class Chunk: Sendable {
-  /// Touched by the writer before it is given to the digest, read by both afterwards.
-  nonisolated(unsafe) let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
-  private let isFree = DispatchSemaphore(value: 1)
+  /// Touched by whoever took it.
+  nonisolated(unsafe) let bytes: UnsafeMutableRawBufferPointer
 
-  deinit { bytes.deallocate() }
-
-  /// Waits until nobody reads it any more.
-  func take() { isFree.wait() }
-  /// It has been read.
-  func letGo() { isFree.signal() }
+  init(_ bytes: Slice<UnsafeMutableRawBufferPointer>) { self.bytes = UnsafeMutableRawBufferPointer(rebasing: bytes) }
 }
 
-/// A few chunks, used in turn.
-private final class ChunkRing {
-  private let chunks = (0..<8).map { _ in Chunk() }
-  private var turn = 0
-
-  /// One that is free: the digest has read it, or it was not given to it.
-  func next() -> Chunk {
-    turn = (turn + 1) % chunks.count
-    let chunk = chunks[turn]
-    chunk.take()
-    chunk.letGo()
-    return chunk
-  }
-}
-
-/// Hashes the image on a thread of its own: SHA-256 takes longer than reading and writing together. It also has the
-/// kernel begin to write to the disk what waits for that.
-private final class ImageDigest: Sendable {
-  private let hash = Mutex(SHA256())
-  private let queue = DispatchQueue(label: "thaw.image-digest", qos: .userInitiated)
+/// Writes chunks to a file on a thread of its own, in their order. After a failure it writes no more.
+private final class ChunkWriter: Sendable {
   private let file: FileDescriptor
-  private let started = Mutex(UInt64(0))
-  /// Bytes after which writing to the disk is begun.
-  private static let stride: UInt64 = 8 << 20
+  private let queue = DispatchQueue(label: "thaw.image", qos: .userInitiated)
+  private let memory: HugeMemory
+  private let chunks: [Chunk]
+  private let turn = Atomic(0)
+  /// Counts the chunks that nobody has.
+  private let free = DispatchSemaphore(value: 0)
+  private let firstFailure = Mutex<Errno?>(nil)
 
-  init(file: FileDescriptor) { self.file = file }
+  init(_ file: FileDescriptor) {
+    self.file = file
+    memory = HugeMemory(bytes: 4 << 20)
+    chunks = stride(from: 0, to: memory.bytes.count, by: 1 << 20).map { [memory] in
+      Chunk(memory.bytes[$0..<($0 + 1 << 20)])
+    }
+    for _ in chunks { free.signal() }
+  }
 
-  /// Hashes these bytes, and lets go of the chunk then.
-  func add(_ runs: [Range<Int>], of chunk: Chunk) {
-    chunk.take()
+  /// The next one in turn, once it is written.
+  func next() -> Chunk {
+    free.wait()
+    return chunks[turn.wrappingAdd(1, ordering: .relaxed).newValue % chunks.count]
+  }
+
+  func write(_ chunk: Chunk, count: Int, at offset: UInt64) {
     queue.async { [self] in
-      hash.withLock { hash in
-        for run in runs { hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: chunk.bytes[run])) }
+      defer { free.signal() }
+      guard failure == nil else { return }
+      do {
+        try file.writeAll(toAbsoluteOffset: Int64(offset), UnsafeRawBufferPointer(rebasing: chunk.bytes[..<count]))
+      } catch {
+        firstFailure.withLock { $0 = error as? Errno ?? .ioError }
       }
-      chunk.letGo()
     }
   }
 
-  /// So much of the file is written.
-  func written(upTo end: UInt64) {
-    let begin: UInt64? = started.withLock { started in
-      guard end - started >= ImageDigest.stride else { return nil }
-      defer { started = end }
-      return started
-    }
-    guard let begin else { return }
-    queue.async { [file] in Durability.startWriting(file, from: begin, to: end) }
-  }
+  /// What went wrong first.
+  var failure: Errno? { firstFailure.withLock(\.self) }
 
-  /// Waits until all is hashed.
+  /// Waits until all is written.
   func wait() { queue.sync {} }
 
-  /// The digest of all.
-  func finalize() -> [UInt8] {
+  /// Nothing is written afterwards.
+  func close() {
     wait()
-    return hash.withLock { Array($0.finalize()) }
+    try? file.close()
   }
 }

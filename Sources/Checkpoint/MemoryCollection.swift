@@ -43,6 +43,7 @@ struct MemoryCollection: ~Copyable {
       }
       mappings.append(try collect(area, of: process, pages: pages, objects: &objects))
     }
+    try image.flush()
     guard let data = parts["[vvar]"], let code = parts["[vdso]"] else {
       throw CheckpointError.refused("process \(process.processID) has no [vvar] or [vdso]")
     }

@@ -168,14 +168,37 @@ public enum DirectoryCopy {
   }
 }
 
-/// Makes what was written durable.
-public enum Durability {
-  /// Has the kernel begin to write a part of a file to the disk, without waiting for it (`sync_file_range(2)`,
-  /// SYNC_FILE_RANGE_WRITE). A file system that cannot do that writes it later.
-  public static func startWriting(_ file: FileDescriptor, from start: UInt64, to end: UInt64) {
-    _ = thaw_syscall(277, UInt(file.rawValue), UInt(start), UInt(end - start), 2, 0, 0)
+/// Files that are written and read past the page cache (O_DIRECT, `open(2)`): offsets, lengths and memory in whole pages.
+public enum PastCache {
+  /// Creates a file, or empties it, readable by its owner only. A file system without O_DIRECT writes it as any other.
+  public static func create(_ path: FilePath) throws(SystemCallError) -> FileDescriptor {
+    let direct = FileDescriptor.OpenOptions(rawValue: 0o40000)
+    func open(_ options: FileDescriptor.OpenOptions) throws -> FileDescriptor {
+      try FileDescriptor.open(
+        path, .writeOnly, options: options.union([.create, .truncate, .closeOnExec]), permissions: .ownerReadWrite)
+    }
+    return try named("open", path.string) {
+      do { return try open(direct) } catch Errno.invalidArgument { return try open([]) }
+    }
+  }
+}
+
+/// Memory for input and output in huge pages where there are any: a few faults instead of one for each page.
+public final class HugeMemory: Sendable {
+  /// The memory, zeros at first. It is gone with this object.
+  nonisolated(unsafe) public let bytes: UnsafeMutableRawBufferPointer
+
+  /// - Parameter bytes: a multiple of 2 MB.
+  public init(bytes count: Int) {
+    bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 2 << 20)
+    madvise(bytes.baseAddress, count, 14)  // MADV_HUGEPAGE
   }
 
+  deinit { bytes.deallocate() }
+}
+
+/// Makes what was written durable.
+public enum Durability {
   /// `fsync(2)` of a file or directory by path.
   public static func synchronize(_ path: FilePath) throws(SystemCallError) {
     let file = try named("open", path.string) {

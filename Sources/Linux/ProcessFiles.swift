@@ -116,44 +116,51 @@ public struct MemoryArea: Sendable {
 
   /// All mappings of a process, by address.
   public static func all(of process: Int32) throws(SystemCallError) -> [MemoryArea] {
-    let text = try ProcessFiles.bytes("/proc/\(process)/smaps")
     var areas: [MemoryArea] = []
-    var lineStart = 0
-    while lineStart < text.count {
-      let lineEnd = text[lineStart...].firstIndex(of: 10) ?? text.count
-      let line = text[lineStart..<lineEnd]
-      lineStart = lineEnd + 1
-      guard let first = line.first else { continue }
-      if first >= 0x41, first <= 0x5a {  // a field: upper-case letter
-        guard !areas.isEmpty else { continue }
-        if line.starts(with: Array("ProtectionKey:".utf8)) {
-          let value = String(decoding: line.dropFirst(14), as: UTF8.self).drop { $0 == " " }
-          areas[areas.count - 1].protectionKey = UInt32(value) ?? 0
-        }
-        guard line.starts(with: Array("VmFlags:".utf8)) else { continue }
-        let words = String(decoding: line.dropFirst(8), as: UTF8.self).split(separator: " ")
-        areas[areas.count - 1].flags = Set(words.map(String.init))
-      } else if let area = MemoryArea(line: String(decoding: line, as: UTF8.self)) {
-        areas.append(area)
+    // Some twenty lines for each mapping, of which three are of use: they are told apart as bytes.
+    for line in try ProcessFiles.bytes("/proc/\(process)/smaps").split(separator: 10) {
+      switch line[line.startIndex] {
+      case UInt8(ascii: "V") where line.starts(with: flagsName) && !areas.isEmpty:
+        let words = line.dropFirst(flagsName.count).split(separator: 32)
+        areas[areas.count - 1].flags = Set(words.map { String(decoding: $0, as: UTF8.self) })
+      case UInt8(ascii: "P") where line.starts(with: keyName) && !areas.isEmpty:
+        areas[areas.count - 1].protectionKey = UInt32(number(line.dropFirst(keyName.count), radix: 10) ?? 0)
+      case UInt8(ascii: "A")...UInt8(ascii: "Z"): continue
+      default: if let area = MemoryArea(line: line) { areas.append(area) }
       }
     }
     return areas
   }
 
-  private init?(line: String) {
-    let fields = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
-    guard fields.count >= 5 else { return nil }
-    let range = fields[0].split(separator: "-")
-    guard range.count == 2, let start = UInt64(range[0], radix: 16), let end = UInt64(range[1], radix: 16),
-      let offset = UInt64(fields[2], radix: 16), let inode = UInt64(fields[4])
+  private static let flagsName = Array("VmFlags:".utf8)
+  private static let keyName = Array("ProtectionKey:".utf8)
+
+  /// A number after spaces.
+  private static func number(_ text: ArraySlice<UInt8>, radix: UInt64) -> UInt64? {
+    var value: UInt64 = 0
+    let digits = text.drop { $0 == 32 }
+    for byte in digits {
+      let digit = UInt64(byte < 58 ? byte &- 48 : byte &- 87)
+      guard digit < radix, !value.multipliedReportingOverflow(by: radix).overflow else { return nil }
+      value = value * radix + digit
+    }
+    return digits.isEmpty ? nil : value
+  }
+
+  private init?(line: ArraySlice<UInt8>) {
+    let fields = line.split(separator: 32, maxSplits: 5)
+    guard fields.count >= 5, let dash = fields[0].firstIndex(of: UInt8(ascii: "-")),
+      let start = MemoryArea.number(fields[0][..<dash], radix: 16),
+      let end = MemoryArea.number(fields[0][(dash + 1)...], radix: 16),
+      let offset = MemoryArea.number(fields[2], radix: 16), let inode = MemoryArea.number(fields[4], radix: 10)
     else { return nil }
     self.start = start
     self.end = end
-    self.permissions = String(fields[1])
+    self.permissions = String(decoding: fields[1], as: UTF8.self)
     self.offset = offset
-    self.device = String(fields[3])
+    self.device = String(decoding: fields[3], as: UTF8.self)
     self.inode = inode
-    self.name = fields.count > 5 ? String(fields[5].drop { $0 == " " }) : ""
+    self.name = fields.count > 5 ? String(decoding: fields[5].drop { $0 == 32 }, as: UTF8.self) : ""
     self.flags = []
   }
 }

@@ -54,7 +54,7 @@ struct SnapshotFiles: Sendable {
     guard UInt64(size) == manifest.imageBytes else {
       throw RestoreError(code: .corrupt, message: "\(path) has \(size) bytes instead of \(manifest.imageBytes)")
     }
-    var hash = SHA256()
+    var checksum = ImageChecksum()
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
     defer { buffer.deallocate() }
     var position: Int64 = 0
@@ -64,10 +64,10 @@ struct SnapshotFiles: Sendable {
         throw RestoreError(code: .corrupt, message: "\(path): \(error)")
       }
       if count == 0 { break }
-      hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+      checksum.update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
       position += Int64(count)
     }
-    guard Array(hash.finalize()) == manifest.imageDigest else {
+    guard checksum.digest() == manifest.imageDigest else {
       throw RestoreError(code: .corrupt, message: "\(path): the checksum is wrong")
     }
   }

@@ -17,7 +17,7 @@ extension SnapshotManifest {
     guard imageBytes % page == 0 else { try fail("the image's length \(imageBytes) is not whole pages") }
     // Nanoseconds as the kernel counts them, ktime_t: 63 bits.
     guard clocks.monotonic < 1 << 62, clocks.boottime < 1 << 62 else { try fail("a clock's reading is out of bounds") }
-    guard imageDigest.count == SHA256.byteCount, compatibility.vdsoDigest.count == SHA256.byteCount else {
+    guard imageDigest.count == ImageChecksum.byteCount, compatibility.vdsoDigest.count == SHA256.byteCount else {
       try fail("a digest has the wrong length")
     }
     for object in objects { try object.validate(imageBytes: imageBytes) }

@@ -1,7 +1,7 @@
 /// What a snapshot is, apart from the bytes of its memory: pure values, which can be printed, compared and compiled
 /// to a restore program.
 ///
-/// On disk it is the file `manifest` (see ``encode()``) beside the file `image`, whose length and SHA-256 it holds.
+/// On disk it is the file `manifest` (see ``encode()``) beside the file `image`, whose length and checksum it holds.
 public struct SnapshotManifest: Sendable, Equatable {
   /// What the machine must be for this snapshot to be usable.
   public var compatibility: Compatibility
@@ -15,7 +15,7 @@ public struct SnapshotManifest: Sendable, Equatable {
   public var clocks: ClockReadings
   /// Length of the image, in bytes; a multiple of the page size.
   public var imageBytes: UInt64
-  /// SHA-256 of the image.
+  /// ``ImageChecksum`` of the image.
   public var imageDigest: [UInt8]
   /// Things that come back changed, such as connections that come back closed; for the user.
   public var warnings: [String]

@@ -3,7 +3,7 @@ internal import Crypto
 /// The pages that a restored process is known to use until its first reply: recorded once from a real one; those that
 /// it wrote are copied ahead of need in every later clone, the pages of files that it read are mapped. It is advice: a wrong one costs time or memory, never correctness.
 ///
-/// On disk it is the file `working-set` beside the manifest: magic, version, the image's SHA-256, the ranges, and the
+/// On disk it is the file `working-set` beside the manifest: magic, version, the image's checksum, the ranges, and the
 /// SHA-256 of everything before.
 public struct WorkingSet: Sendable, Equatable {
   /// A run of pages.

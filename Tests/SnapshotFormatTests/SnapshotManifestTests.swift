@@ -88,7 +88,7 @@ func sample() -> SnapshotManifest {
         ], threads: [thread, second])
     ],
     clocks: ClockReadings(monotonic: 12_345_678_901, boottime: 22_345_678_901), imageBytes: 0x10000,
-    imageDigest: [UInt8](repeating: 2, count: 32), warnings: ["a connection comes back closed"])
+    imageDigest: [UInt8](repeating: 2, count: ImageChecksum.byteCount), warnings: ["a connection comes back closed"])
   manifest.process.descriptors[12].socketOptions = [SocketOption(level: 1, name: 2, value: [1, 0, 0, 0])]
   manifest.process.timers = [
     PosixTimer(id: 0, clock: 1, notification: 0, signal: 34, value: .max, threadID: 0, setting: [1, 2, 3, 4]),

@@ -3,7 +3,7 @@ import Testing
 
 @Suite("Working sets")
 struct WorkingSetTests {
-  private let digest = [UInt8](repeating: 7, count: 32)
+  private let digest = [UInt8](repeating: 7, count: ImageChecksum.byteCount)
 
   /// 0x10000-0x20000 and 0x20000-0x24000 writable, 0x24000-0x28000 read-only, 0x30000-0x34000 shared.
   private var manifest: SnapshotManifest {
@@ -67,7 +67,7 @@ struct WorkingSetTests {
 
   @Test func anotherSnapshotsIsRefused() {
     let bytes = WorkingSet(written: [range(0x10000, 0x1000)], read: []).encode(
-      imageDigest: [UInt8](repeating: 8, count: 32))
+      imageDigest: [UInt8](repeating: 8, count: ImageChecksum.byteCount))
     #expect(throws: SnapshotFormatError.self) { try WorkingSet(decoding: bytes, for: manifest) }
   }
 
