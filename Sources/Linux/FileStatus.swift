@@ -183,6 +183,11 @@ public enum PastCache {
   }
 }
 
+extension FileDescriptor {
+  /// Has the kernel begin to read all of the file (`posix_fadvise(2)`, POSIX_FADV_WILLNEED). It is advice: nothing fails.
+  public func readAhead() { _ = posix_fadvise(rawValue, 0, 0, 3) }
+}
+
 /// Memory for input and output in huge pages where there are any: a few faults instead of one for each page.
 public final class HugeMemory: Sendable {
   /// The memory, zeros at first. It is gone with this object.

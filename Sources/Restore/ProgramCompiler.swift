@@ -23,14 +23,20 @@ struct ProgramCompiler {
   /// Where each node's header is.
   var headers: [Int] = [0]
 
-  /// Compiles `manifest`.
-  static func compile(_ manifest: SnapshotManifest) throws(RestoreError) -> RestoreProgram {
-    var compiler = try ProgramCompiler(manifest)
+  /// Pages of mapped files that clones are known to read.
+  private let readAhead: [WorkingSet.Range]
+
+  /// Compiles `manifest`; the disk begins to read what is in the `workingSet` before anything waits for it.
+  static func compile(
+    _ manifest: SnapshotManifest, workingSet: WorkingSet? = nil
+  ) throws(RestoreError) -> RestoreProgram {
+    var compiler = try ProgramCompiler(manifest, readAhead: workingSet?.read ?? [])
     return try compiler.program()
   }
 
-  private init(_ manifest: SnapshotManifest) throws(RestoreError) {
+  private init(_ manifest: SnapshotManifest, readAhead: [WorkingSet.Range]) throws(RestoreError) {
     self.manifest = manifest
+    self.readAhead = readAhead
     do { tree = try ProcessTree(processes: manifest.processes, zombies: manifest.zombies) } catch {
       throw RestoreError(code: .failed, message: "the process tree cannot be made: \(error)")
     }
@@ -173,6 +179,7 @@ struct ProgramCompiler {
       filled.append(contentsOf: extents)
     }
     if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
+    operations += readAhead.map { .advise($0.start, $0.length, 3, check: RESTORE_MAY_FAIL) }
     operations += sharedObjects.templateOperations(&filled)
     operations += mappings.flatMap { hugePages($0) }
     operations += fill(filled, from: image)

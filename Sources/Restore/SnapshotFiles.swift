@@ -54,6 +54,7 @@ struct SnapshotFiles: Sendable {
     guard UInt64(size) == manifest.imageBytes else {
       throw RestoreError(code: .corrupt, message: "\(path) has \(size) bytes instead of \(manifest.imageBytes)")
     }
+    image.readAhead()
     var checksum = ImageChecksum()
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
     defer { buffer.deallocate() }

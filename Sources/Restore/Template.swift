@@ -52,9 +52,10 @@ public final class Template: Sendable {
     do { files = try verified.get() } catch { throw RestoreError(wrapping: error) }
     defer { try? files.image.close() }
     let checked = clock.now
-    let program = try ProgramCompiler.compile(files.manifest)
+    let workingSet = WorkingSet(recordedIn: directory, for: files.manifest, logger)
+    let program = try ProgramCompiler.compile(files.manifest, workingSet: workingSet)
     let template = try await launch(files, program, jailer: jailer, specification: specification, restorer: restorer)
-    if let workingSet = WorkingSet(recordedIn: directory, for: files.manifest, logger) { template.use(workingSet) }
+    if let workingSet { template.use(workingSet) }
     logger.debug(
       "template ready",
       metadata: [

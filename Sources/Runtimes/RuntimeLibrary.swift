@@ -42,6 +42,14 @@ public actor RuntimeLibrary {
     }
   }
 
+  /// Looks for runtimes ahead of their first use, which need not wait for it then. Those of which something is left to be
+  /// installed are not touched; what goes wrong is said at the first use.
+  public func lookAhead(_ identifiers: Set<String>) async {
+    for definition in KnownRuntimes.all where identifiers.contains(definition.identifier) {
+      if definition.isInstalled(on: host) { _ = try? await bundle(definition.identifier) }
+    }
+  }
+
   /// The bundle of a runtime, installed if it was not: many may ask at once, it is installed once.
   public func bundle(_ identifier: String) async throws(RuntimeBundleError) -> RuntimeBundle {
     if let bundle = ready[identifier] { return bundle }

@@ -95,7 +95,8 @@ public enum ThawServer {
         services: [
           .init(
             service: FleetService(
-              fleet: fleet, lifecycle: lifecycle,
+              fleet: fleet, lifecycle: lifecycle, runtimes: runtimes,
+              used: Set(catalog.list(allVersions: true).map(\.runtime)),
               // Often enough for the limit that is set, and not more often than is worth a write to the disk.
               unusedInterval: .seconds(min(600, max(1, configuration.inactiveDays * 86400 / 10)))),
             successTerminationBehavior: .gracefullyShutdownGroup),
@@ -118,12 +119,16 @@ public enum ThawServer {
 private struct FleetService: Service {
   let fleet: Fleet
   let lifecycle: VersionLifecycle
+  let runtimes: RuntimeLibrary
+  /// Identifiers of the runtimes of the functions that there are.
+  let used: Set<String>
   let unusedInterval: Duration
 
   func run() async throws {
     await lifecycle.resume()
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in
+        group.addTask { await runtimes.lookAhead(used) }
         group.addTask { await every(.seconds(5)) { await fleet.retireIdle() } }
         group.addTask { await every(unusedInterval) { await lifecycle.deactivateUnused() } }
       }
