@@ -194,3 +194,29 @@ def test_example(client, runtime):
         assert report(response["Log"], duration) > 0
         assert sum(invoke(client, name, {"rawPath": "/prices"}, Qualifier=qualifier)[0].values()) == 20_000
         assert invoke(client, name, {"rawPath": "/x"}, Qualifier=qualifier)[0]["statusCode"] == 404
+
+
+def test_example_with_jackson(client, runtime):
+    name = f"orders-{runtime}"
+    version = published(client, name, example("java-orders"), runtime=runtime, handler="orders.Api::handle")
+
+    def request(order, qualifier, route="POST /quotes"):
+        reply, response = invoke(client, name, {"routeKey": route, "body": json.dumps(order)}, Qualifier=qualifier)
+        assert reply["headers"] == {"content-type": "application/json"}
+        return reply["statusCode"], json.loads(reply["body"]), response
+
+    def order(**changes):
+        return {"customer": {"name": "Grace", "country": "DK"}, "items": [{"product": "oak-desk", "quantity": 2}]} | changes
+
+    for qualifier in ["$LATEST", version]:
+        status, plain, _ = request(order(delivery="PICKUP"), qualifier)
+        assert status == 200 and plain["customer"] == "Grace" and plain["lines"][0]["name"] == "Desk of oak"
+        price = plain["lines"][0]["price"]
+        assert plain["total"] == pytest.approx(price * 1.25, abs=0.01) and "discount" not in plain
+        assert request(order(voucher="SPRING"), qualifier)[1]["discount"] == pytest.approx(price / 10, abs=0.01)
+        assert request(order(items=[{"product": "moon", "quantity": 1}]), qualifier)[:2] == (422, {"message": "there is no product moon"})
+        assert request({"items": []}, qualifier)[0] == 400
+        assert request({}, qualifier, "GET /")[0] == 404
+    with ThreadPoolExecutor(20) as pool:
+        totals = list(pool.map(lambda n: request(order(items=[{"product": "lamp", "quantity": n}]), version)[1]["lines"][0]["quantity"], range(1, 41)))
+    assert totals == list(range(1, 41))

@@ -13,7 +13,11 @@ from daemon import Daemon, example, invoke, published, report  # noqa: E402
 
 SEARCH = {"rawPath": "/search", "queryStringParameters": {"q": "red oak"}}
 NEAR = {"rawPath": "/near", "queryStringParameters": {"lat": "48.1", "lon": "11.6"}}
+ORDER = {"routeKey": "POST /quotes", "headers": {"content-type": "application/json"}, "body": json.dumps({
+    "customer": {"name": "Grace", "country": "FR"}, "items": [{"product": "oak-desk", "quantity": 1}, {"product": "lamp", "quantity": 3}], "voucher": "SPRING"})}
 FUNCTIONS = [
+    ("java-orders", "java17", "orders.Api::handle", ORDER),
+    ("java-orders", "java25", "orders.Api::handle", ORDER),
     ("java-api", "java17", "example.Api::handle", SEARCH),
     ("java-api", "java25", "example.Api::handle", SEARCH),
     ("dotnet-api", "dotnet8", "Function::Example.Api::Handle", NEAR),

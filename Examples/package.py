@@ -90,6 +90,19 @@ def compile_java(sources, tree, release="11", classpath=None):
     subprocess.run([*command, *(["-cp", str(classpath)] if classpath else []), *map(str, sources)], check=True)
 
 
+def jars(name):
+    """What an example's jars.txt names, as Debian's packages have it."""
+    file = HERE / name / "jars.txt"
+    if not file.exists():
+        return []
+    comment, *names = file.read_text().split("\n")
+    found = [pathlib.Path("/usr/share/java") / line for line in names if line]
+    missing = [str(path) for path in found if not path.exists()]
+    if missing:
+        raise SystemExit(f"{', '.join(missing)} not found; {comment.removeprefix('# ')}")
+    return found
+
+
 def compile_csharp(sources, target, library=True, references=()):
     """One assembly, by Mono's compiler against Mono's facades."""
     command = ["mcs", "-langversion:7", "-warnaserror", "-optimize+", f"-target:{'library' if library else 'exe'}", f"-out:{target}"]
@@ -105,7 +118,12 @@ def package(name, python, output):
     if sources["c"]:
         compile_c(sources["c"], tree)
     elif sources["java"]:
-        compile_java(sources["java"], tree)
+        libraries = jars(name)
+        for library in libraries:
+            copy(library, tree / "lib" / library.name)
+        compile_java(sources["java"], tree, classpath=":".join(map(str, libraries)))
+        for file in sorted((HERE / name).rglob("*.json")):
+            copy(file, tree / file.relative_to(HERE / name))
     elif sources["cs"]:
         compile_csharp(sources["cs"], tree / "Function.dll")
     elif sources["py"]:
