@@ -146,7 +146,7 @@ def measure(name, rounds, burst, warm):
 
 
 def run_engine(subjects):
-    """The engine alone: warm processes are frozen and restored; fork() of the same process in turn."""
+    """The engine alone: warm processes are frozen and restored; fork() of the same process, or cold starts, in turn."""
     import subprocess
 
     binaries = pathlib.Path(os.environ["THAW_BIN"])

@@ -14,6 +14,10 @@ struct EngineMeasurement {
     var name: String
     /// The program and its arguments inside the sandbox. It answers each "go" with a line, and "fork 1" with JSON.
     var arguments: [String]
+    /// Whether it cannot fork itself, as virtual machines of many threads cannot.
+    var cannotFork: Bool?
+    /// Other ways of starting it, each by name: the same program without having done anything before.
+    var cold: [String: [String]]?
     /// Host directories shown inside, as source and target.
     var mounts: [[String]]
     var rounds: Int
@@ -30,6 +34,8 @@ struct EngineMeasurement {
     /// Microseconds from before fork() of the same warm process to the first byte of its child's reply, in turn
     /// with the restores.
     var fork: [Double]
+    /// The same for each cold start: from the order to start the program to the first byte of its first reply.
+    var cold: [String: [Double]] = [:]
     /// Medians of the steps of a restore from the template, microseconds.
     var steps: [String: Double]
     /// Bytes that every clone copies ahead of need.
@@ -99,6 +105,10 @@ struct EngineMeasurement {
         ("threads", timings.threads), ("done", timings.done),
       ] { steps[name, default: []].append(time / .microseconds(1)) }
       figures.armed.append(try await start(template, in: seeded, bench, arming: true).microseconds)
+      for (name, arguments) in subject.cold ?? [:] {
+        figures.cold[name, default: []].append(try await startCold(arguments, in: specification, bench))
+      }
+      guard subject.cannotFork != true else { continue }
       try RuntimeStandIn.send("fork 1\n", to: program.connection)
       let reply = try await blocking { try RuntimeStandIn.line(program.connection) }
       let forked = try JSONDecoder().decode([String: [Double]].self, from: Data(reply.utf8))
@@ -141,6 +151,20 @@ struct EngineMeasurement {
     try connection.close()
     await sandbox.terminate()
     return (time, process.timings)
+  }
+
+  /// A cold start in a blank sandbox, from the order to the first byte of the reply.
+  private func startCold(
+    _ arguments: [String], in specification: SandboxSpecification, _ bench: EngineBench
+  ) async throws -> Double {
+    let sandbox = try await bench.jailer.makeSandbox(specification)
+    let ordered = ContinuousClock.now
+    let program = try await bench.start(arguments: arguments, in: sandbox)
+    try RuntimeStandIn.send("go\n", to: program.connection)
+    _ = try await blocking { try RuntimeStandIn.line(program.connection) }
+    let time = (ContinuousClock.now - ordered) / .microseconds(1)
+    await program.end()
+    return time
   }
 
   /// A clone that has answered once and waits.

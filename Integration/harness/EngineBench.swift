@@ -92,7 +92,10 @@ package final class EngineBench: Sendable {
   }
 
   package func start(arguments: [String], specification: SandboxSpecification) async throws -> HeldProgram {
-    let sandbox = try await jailer.makeSandbox(specification)
+    try await start(arguments: arguments, in: try await jailer.makeSandbox(specification))
+  }
+
+  package func start(arguments: [String], in sandbox: Sandbox) async throws -> HeldProgram {
     let processID = try await sandbox.start(
       arguments: arguments, environment: ["PATH=/usr/bin:/bin", "LANG=C.UTF-8", "OPENBLAS_NUM_THREADS=4"],
       workingDirectory: "/")
