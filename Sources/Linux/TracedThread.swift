@@ -217,24 +217,6 @@ public struct ProcessMemory: ~Copyable {
     }
   }
 
-  /// Copies one page of a private mapping for the process, as if it had written to it what is there, whatever the mapping's protection
-  /// (FOLL_FORCE, proc_pid_mem(5)).
-  public static func copyPage(at address: UInt64, of process: Int32) throws(SystemCallError) {
-    let path = "/proc/\(process)/mem"
-    let file = try named("open", path) { try FileDescriptor.open(FilePath(path), .readWrite, options: .closeOnExec) }
-    defer { try? file.close() }
-    var byte: UInt8 = 0
-    let isDone = try withUnsafeMutableBytes(of: &byte) { byte in
-      Result { () throws(SystemCallError) -> Bool in
-        try named("pread and pwrite", path) {
-          try file.read(fromAbsoluteOffset: Int64(address), into: byte) == 1
-            && file.writeAll(toAbsoluteOffset: Int64(address), byte) == 1
-        }
-      }
-    }.get()
-    guard isDone else { throw SystemCallError(call: "pwrite", subject: path, errno: .ioError) }
-  }
-
   /// `count` bytes from `address` on.
   public func bytes(at address: UInt64, count: Int) throws(SystemCallError) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: count)

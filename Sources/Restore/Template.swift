@@ -123,7 +123,6 @@ public final class Template: Sendable {
   ///
   /// - Returns: false if the template is gone.
   @discardableResult public func use(_ workingSet: WorkingSet) -> Bool {
-    shareFilePages(workingSet)
     let order = restore_order(id: 0, cgroups: 0, supplied: 0, flags: UInt32(RESTORE_ORDER_WORKING_SET))
     var message = withUnsafeBytes(of: order) { Array($0) }
     for (ranges, written) in [(workingSet.written, UInt64(1)), (workingSet.read, 0)] {
@@ -136,24 +135,6 @@ public final class Template: Sendable {
     return state.withLock { state in
       if state.isOpen { state.workingSet = workingSet }
       return state.isOpen
-    }
-  }
-
-  /// The least pages that clones read of a mapping for which it gets a page of its own.
-  private static let leastSharedPages: UInt64 = 8
-
-  /// Sees to it that clones get the template's page table entries for files copied, where they would take a fault for each sixteen pages.
-  ///
-  /// The kernel copies them on `fork(2)` for mappings that have pages of their own (`vma_needs_copy` of mm/memory.c): one
-  /// page is copied, unchanged. It is advice: a mapping for which that fails is filled by faults.
-  private func shareFilePages(_ workingSet: WorkingSet) {
-    var ranges = workingSet.read[...]
-    for mapping in manifest.process.mappings where mapping.canBeMappedAhead && !mapping.flags.contains(.shared) {
-      ranges = ranges.drop { $0.start < mapping.start }
-      let own = ranges.prefix { $0.start < mapping.end }
-      let pages = own.reduce(0) { $0 + $1.length } / SnapshotManifest.pageSize
-      guard let first = own.first, pages >= Template.leastSharedPages else { continue }
-      try? ProcessMemory.copyPage(at: first.start, of: processID)
     }
   }
 

@@ -293,12 +293,6 @@ struct message_header {
   int flags, pad1;
 };
 
-// Has the template map the pages of files that clones read: a clone gets those entries copied where the daemon has seen to it (Template.shareFilePages).
-static void map_read_pages(void) {
-  for (const struct restore_range *range = working_set; range < working_set + working_set_count; range++)
-    if (!range->written) call(SYS_madvise, range->start, range->length, MADV_POPULATE_READ);
-}
-
 // Waits for an order to clone; answers how many descriptors came with it. A new working set is taken in on the way. Ends the template when the
 // daemon has closed the socket.
 static u32 receive_order(struct restore_order *order, u32 *descriptors) {
@@ -313,7 +307,6 @@ static u32 receive_order(struct restore_order *order, u32 *descriptors) {
     if (result < (long)sizeof *order) call(SYS_exit_group, 0, 0, 0);
     if (!(order->flags & RESTORE_ORDER_WORKING_SET)) break;
     working_set_count = ((u64)result - sizeof *order) / sizeof *working_set;
-    map_read_pages();
   }
   u32 count = 0;
   if (header.ancillary_length >= 16) {
