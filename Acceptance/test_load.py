@@ -30,6 +30,30 @@ def handler(event, context):
 """
 
 
+# Two processes: the second one does the work.
+FAMILY = """
+import multiprocessing
+context = multiprocessing.get_context("fork")
+here, there = context.Pipe()
+def serve():
+    here.close()
+    while True:
+        there.send(there.recv() * 2)
+child = context.Process(target=serve, daemon=True)
+child.start()
+there.close()
+N = 0
+def handler(event, context):
+    global N
+    N += 1
+    try:
+        here.send(event["x"])
+        return {"n": N, "twice": here.recv(), "alive": child.is_alive()}
+    except (EOFError, OSError) as error:
+        raise RuntimeError("the child was killed") from error
+"""
+
+
 def example(name, python="3.12"):
     """The zip of an example."""
     sys.path.insert(0, str(ROOT / "Examples"))
@@ -148,7 +172,7 @@ KILLED = 0.15
 
 
 def test_mixed_versions_while_functions_are_killed(fresh_daemon, java_code):
-    """Restores of four kinds of functions, two at a time, while processes are killed at random: no wrong answer, and nothing grows.
+    """Restores of five kinds of functions, two at a time, while processes are killed at random: no wrong answer, and nothing grows.
 
     THAW_CHAOS sets how many restores (400)."""
     client = fresh_daemon.client()
@@ -158,6 +182,8 @@ def test_mixed_versions_while_functions_are_killed(fresh_daemon, java_code):
         "one": (deploy(client, "one", CODE, MemorySize=1769), lambda x, reply: reply["n"] == 1 and reply["x"] == x),
         "two": (deploy(client, "two", second, MemorySize=1769, runtime="python3.13"),
                 lambda x, reply: reply["n"] == 1 and reply["x"] == x and reply["second"]),
+        "family": (deploy(client, "family", FAMILY, MemorySize=1769),
+                   lambda x, reply: reply["n"] == 1 and reply["twice"] == 2 * x and reply["alive"]),
         "letters": (published(client, "letters", daemon_example("custom-bootstrap"), runtime="provided.al2023", handler="count"),
                     lambda x, reply: reply["invocation"] == 1 and reply["letters"] == 5),
         "java": (published(client, "java", java_code, runtime="java17", handler="functions.Plain::echo", MemorySize=1769),
@@ -178,7 +204,9 @@ def test_mixed_versions_while_functions_are_killed(fresh_daemon, java_code):
             counts["killed"] += 1
             return
         if "FunctionError" in response:
-            assert reply["errorType"] == "Runtime.ExitError" and "killed" in reply["errorMessage"], reply
+            # Of a family, the parent tells of its child.
+            kinds = ["Runtime.ExitError"] + (["RuntimeError"] if name == "family" else [])
+            assert reply["errorType"] in kinds and "killed" in reply["errorMessage"], reply
             counts["killed"] += 1
         else:
             assert is_right(number, reply), (name, number, reply)

@@ -63,6 +63,62 @@ struct EngineTests {
     await bench.end()
   }
 
+  /// A child that is killed while the tree is made is noticed by who made it, long before patience ends.
+  @Test func aChildKilledOnItsWayIsNoticed() async throws {
+    let bench = try await EngineBench()
+    do {
+      let program = try await bench.start("kin")
+      let snapshot = try await bench.snapshot(program)
+      await program.end()
+      let template = try await bench.template(snapshot.directory)
+      var messages: [String] = []
+      // The child that is caught may be whole already, or one that ends anyway: again, until one was missed.
+      for _ in 0..<60 where !messages.contains(where: { $0.contains("was killed while it was restored") }) {
+        let sandbox = try await bench.jailer.makeSandbox(bench.withSeed(snapshot.directory))
+        let killer = Task.detached { await killOneGrandchild() }
+        do {
+          _ = try await template.restore(into: sandbox)
+        } catch {
+          messages.append(error.message)
+        }
+        killer.cancel()
+        await killer.value
+        await sandbox.terminate()
+      }
+      #expect(messages.contains { $0.contains("was killed while it was restored") }, "\(messages)")
+      // The template is none the worse for it.
+      #expect(try await bench.check(template, bench.withSeed(snapshot.directory), arming: false) == "ok")
+      await template.close()
+    } catch {
+      await bench.end()
+      throw error
+    }
+    await bench.end()
+  }
+
+  /// Kills the first process that appears below a clone: a clone is the jailer's child, as a sandbox's init is.
+  private func killOneGrandchild() async {
+    func children(_ process: Int32) -> [Int32] {
+      let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/task")) ?? []
+      return tasks.flatMap { task in
+        let text = try? String(contentsOfFile: "/proc/\(process)/task/\(task)/children", encoding: .utf8)
+        return (text ?? "").split(separator: " ").compactMap { Int32($0) }
+      }
+    }
+    func isJailer(_ process: Int32) -> Bool {
+      (try? String(contentsOfFile: "/proc/\(process)/comm", encoding: .utf8)) == "thaw-jailer\n"
+    }
+    // Of its forks, only the first is the jailer itself: inits and clones have its name or their own.
+    guard let jailer = children(getpid()).first(where: isJailer) else { return }
+    while !Task.isCancelled {
+      if let found = children(jailer).flatMap(children).first {
+        kill(found, SIGKILL)
+        return
+      }
+      await Task.yield()
+    }
+  }
+
   /// An armed clone that is killed while it waits, or the template's end, is told to whoever lets it go.
   @Test func aLostArmedCloneIsTold() async throws {
     let bench = try await EngineBench()

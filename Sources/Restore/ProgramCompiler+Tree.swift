@@ -115,9 +115,18 @@ extension ProgramCompiler {
   /// Makes these nodes.
   private func births(_ children: [Int]) -> [Operation] {
     children.map { child in
-      Operation(
+      let end =
+        switch tree.nodes[child].kind {
+        case .process: RESTORE_STAYS
+        case .zombie(let zombie): zombie.status & 0x7f == 0 ? RESTORE_EXITS : RESTORE_MAY_BE_KILLED
+        case .passing: RESTORE_EXITS
+        }
+      return Operation(
         number: UInt16(RESTORE_OP_FORK.rawValue),
-        arguments: [.value(builder.address(headers[child])), .value(UInt64(tree.nodes[child].exitSignal))])
+        arguments: [
+          .value(builder.address(headers[child])), .value(UInt64(tree.nodes[child].exitSignal)),
+          .value(UInt64(end.rawValue)),
+        ])
     }
   }
 
@@ -157,6 +166,8 @@ extension ProgramCompiler {
         if node.exitSignal != 0 { signals.append(node.exitSignal) }
       }
     }
+    // What they wait for themselves: nobody sees a child that is killed while this one is in the kernel.
+    if !operations.isEmpty, tree.joinCount > 0 { operations.insert(wait(\.joined, tree.joinCount), at: 0) }
     let none = builder.place(words: [0, 0])
     for signal in signals {
       // struct timespec of nothing: those of the standard signals that came while one waited are lost.

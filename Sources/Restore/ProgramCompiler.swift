@@ -76,10 +76,10 @@ struct ProgramCompiler {
       case .passing: header.instance = builder.place(passing(at: place))
       }
       header.main_process_id = UInt64(node.processID)
-      header.processes = 1
+      header.processes = UInt64(manifest.processes.count)
       builder.store(header, at: headers[place])
     }
-    header.processes = tree.nodes.count > 1 ? 1 : 0
+    header.processes = tree.nodes.count > 1 ? UInt64(manifest.processes.count) : 0
     header.size = UInt64(builder.bytes.count)
     let room = UInt64(RESTORE_PROGRAM_END) - UInt64(RESTORE_PROGRAM_BASE)
     guard header.size <= room else {

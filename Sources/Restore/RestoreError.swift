@@ -49,6 +49,14 @@ extension RestoreError {
     let arguments = withUnsafeBytes(of: report.arguments) { bytes in
       (0..<6).map { "0x" + String(bytes.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self), radix: 16) }
     }
+    // ECHILD: see check_children of restorer.c.
+    if report.number == UInt16(RESTORE_OP_FORK.rawValue), report.value == -10 {
+      let child = withUnsafeBytes(of: report.arguments) { $0.loadUnaligned(as: UInt64.self) }
+      self.init(
+        code: .failed,
+        message: "process \(child) of the sandbox was killed while it was restored, or had no memory for its own")
+      return
+    }
     // A mapped file that is not there any more is a snapshot that does not fit this machine.
     let isOpen = report.number == SystemCallNumber.openat && report.phase == RESTORE_PHASE_MEMORY.rawValue
     self.init(

@@ -33,6 +33,7 @@ enum {
   SYS_futex = 202,
   SYS_clock_gettime = 228,
   SYS_exit_group = 231,
+  SYS_waitid = 247,
   SYS_unshare = 272,
   SYS_dup3 = 292,
   SYS_setns = 308,
@@ -44,7 +45,8 @@ enum { CLOCK_MONOTONIC = 1, CLOCK_BOOTTIME = 7, CLONE_NEWTIME = 0x80 };
 enum { CLONE_NEWNS = 0x20000, CLONE_NEWUTS = 0x4000000, CLONE_NEWIPC = 0x8000000, CLONE_NEWPID = 0x20000000, CLONE_NEWNET = 0x40000000 };
 enum { CLONE_PARENT = 0x8000 };
 enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129, F_DUPFD_CLOEXEC = 1030 };
-enum { EMSGSIZE = 90, EINVAL = 22, ETIMEDOUT = 110 };
+enum { EMSGSIZE = 90, EINVAL = 22, ETIMEDOUT = 110, ECHILD = 10 };
+enum { P_PID = 1, WNOHANG = 1, WEXITED = 4, WNOWAIT = 0x1000000, WALL = 0x40000000, CLD_EXITED = 1 };
 enum { AT_NULL = 0, AT_SYSINFO_EHDR = 33 };
 enum { CONTROL = 0, PROGRAM = 1, IMAGE = 2 };
 
@@ -101,12 +103,29 @@ static void add(u32 *counter) {
   call6(SYS_futex, (u64)counter, FUTEX_WAKE, 0x7fffffff, 0, 0, 0);
 }
 
-// Another process that ends on its way (killed for want of memory, say) tells nobody: the patience of those who wait for it is finite.
+// Fails if a process that this one has forked has ended as it should not: killed for want of memory, say.
+static void check_children(void) {
+  const struct restore_op *ops = (const struct restore_op *)program->instance.address;
+  for (u64 i = 0; i < program->instance.count; i++) {
+    if (ops[i].number != RESTORE_OP_FORK || ops[i].arguments[2] == RESTORE_MAY_BE_KILLED) continue;
+    u64 child = ((struct restore_program *)ops[i].arguments[0])->main_process_id;
+    u32 information[32] = {0}; // siginfo_t: its signal, 0 while there is nothing to tell; an error; how it ended
+    long result = call6(SYS_waitid, P_PID, child, (u64)information, WNOHANG | WEXITED | WNOWAIT | WALL, 0, 0);
+    // -ECHILD: it has not been made yet, or nobody waits for those that end.
+    int is_right = ops[i].arguments[2] == RESTORE_EXITS && information[2] == CLD_EXITED;
+    if (result == 0 && information[0] && !is_right) fail(RESTORE_PHASE_INSTANCE, i, RESTORE_OP_FORK, -ECHILD, &child);
+  }
+}
+
+// What others do; who has forked them looks after them meanwhile.
 static long await(const u32 *counter, u32 wanted) {
   u32 seen;
-  u64 second[2] = {1, 0};
+  u64 tenth[2] = {0, 100000000};
   for (int tries = 0; (seen = __atomic_load_n(counter, __ATOMIC_ACQUIRE)) < wanted;)
-    if (call6(SYS_futex, (u64)counter, FUTEX_WAIT, seen, (u64)second, 0, 0) == -ETIMEDOUT && ++tries == 30) return -ETIMEDOUT;
+    if (call6(SYS_futex, (u64)counter, FUTEX_WAIT, seen, (u64)tenth, 0, 0) == -ETIMEDOUT) {
+      check_children();
+      if (++tries == 300) return -ETIMEDOUT;
+    }
   return 0;
 }
 
@@ -266,6 +285,7 @@ __attribute__((noreturn, used)) static void forked_main(struct restore_program *
   program = child;
   make_process();
   add(&shared->ready);
+  if (await(&shared->ready, (u32)program->processes - 1) < 0) fail(RESTORE_PHASE_INSTANCE, 0, RESTORE_OP_WAIT, -ETIMEDOUT, 0);
   while (!__atomic_load_n(&shared->go, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)&shared->go, FUTEX_WAIT, 0, 0, 0, 0);
   run(RESTORE_PHASE_RELEASE, program->release);
   leave();

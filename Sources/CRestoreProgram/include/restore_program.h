@@ -33,11 +33,14 @@ enum restore_operation {
   RESTORE_OP_POKE32 = 0xF001,        // *(uint32_t *)a0 = slot[a1]
   RESTORE_OP_LOAD_PAIR = 0xF002,     // slot[a1], slot[a1 + 1] = ((uint32_t *)a0)[0], [1]: what pipe2 and socketpair answered
   RESTORE_OP_WAIT_THREADS = 0xF003,  // wait until all threads have said that they are ready
-  RESTORE_OP_FORK = 0xF004,          // make the process whose struct restore_program is at a0; its parent gets signal a1 when it ends
+  RESTORE_OP_FORK = 0xF004,          // make the process whose struct restore_program is at a0; its parent gets signal a1 when it ends; a2: enum restore_end
   RESTORE_OP_MOVE_VDSO = 0xF005,     // the vDSO and its data, which begin at a0, come to where this process has them
   RESTORE_OP_ADD = 0xF006,           // one more in the counter at a0, of struct restore_shared; who waits is woken
   RESTORE_OP_WAIT = 0xF007,          // wait until the counter at a0 says a1 or more, half a minute at most
 };
+
+// What becomes of a process while the others are made.
+enum restore_end { RESTORE_STAYS = 0, RESTORE_EXITS = 1, RESTORE_MAY_BE_KILLED = 2 };
 
 // What the processes of a clone tell each other: how many exist, have become leaders of their groups, have joined the groups of others, have mapped what
 // they share, are whole; and that they may go.
@@ -87,7 +90,7 @@ struct restore_program {
   struct restore_phase seal;     // in every clone, last of all: system call filters of the program's own, which may forbid what came before
   uint64_t threads, thread_count; // array of struct restore_thread
   uint64_t main_frame, main_fs_base, main_gs_base;
-  uint64_t processes;        // whether there are several, which share RESTORE_SHARED
+  uint64_t processes;        // how many stay, where several are made, which share RESTORE_SHARED; else 0
   uint32_t ready, go; // futexes between main and threads; 0 in the file
   uint64_t slots[RESTORE_SLOTS];
 };
