@@ -1,6 +1,9 @@
 """A daemon that is killed comes back with everything; a snapshot that is damaged is noticed before it is used."""
 
 import os
+import pathlib
+import subprocess
+import tempfile
 import threading
 import time
 
@@ -184,3 +187,37 @@ def test_deleted_function_leaves_nothing(own_daemon):
             return
         time.sleep(0.05)
     raise AssertionError((left, own_daemon.children()))
+
+
+def test_full_disk_while_snapshotting(runtimes):
+    """A disk that is full when a version is published: the version says so, all else goes on, and the next one is Active when there is room again."""
+    base = pathlib.Path(tempfile.mkdtemp(prefix="thaw-test-full-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600m,mode=0700", "thaw-test", base], check=True)
+    daemon = Daemon(data=base / "data", runtimes=runtimes)
+    try:
+        daemon.start()
+        client = daemon.client()
+        version = deploy(client, "before", CODE)
+        first = invoke(client, "before", Qualifier=version)[0]["id"]
+        big = "import os; BALLAST = os.urandom(60_000_000)\n" + CODE
+        deploy(client, "big", big, publish=False)
+        snapshots = sorted(path.name for path in (base / "data" / "snapshots").iterdir())
+        filler = base / "filler"
+        space = os.statvfs(base)
+        filler.write_bytes(bytes(space.f_bavail * space.f_frsize - 20_000_000))
+        failed = wait(client, "big", client.publish_version(FunctionName="big")["Version"])
+        assert failed["State"] == "Failed" and "no space left" in failed["StateReason"].lower(), failed
+        assert sorted(path.name for path in (base / "data" / "snapshots").iterdir()) == snapshots, "nothing half-made is left"
+        assert invoke(client, "before", Qualifier=version)[0]["id"] == first
+        filler.unlink()
+        # Nothing has changed but that there is room: what has failed can be published again.
+        version = client.publish_version(FunctionName="big")["Version"]
+        again = wait(client, "big", version)
+        assert version == "2" and again["State"] == "Active", again
+        assert invoke(client, "big", Qualifier=version)[0]["id"]
+        assert daemon.stop() == 0
+    finally:
+        if daemon.process and daemon.process.poll() is None:
+            daemon.kill()
+        subprocess.run(["umount", "--lazy", base], check=True)
+        base.rmdir()

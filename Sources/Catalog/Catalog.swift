@@ -215,7 +215,7 @@ public final class Catalog: Sendable {
   }
 
   /// Publishes `$LATEST` as a new version, Pending if it starts from a snapshot; the newest one is answered if
-  /// nothing has changed since.
+  /// nothing has changed since. One that has failed is no answer: the disk may have been full.
   public func publish(
     _ name: String, description: String?, codeSHA256: String?, revisionID: String?
   ) throws -> (version: FunctionVersion, isNew: Bool) {
@@ -232,7 +232,7 @@ public final class Catalog: Sendable {
           "The operation cannot be performed at this time. An update is in progress for resource: \(name)")
       }
       if let newest = function.versions.max(by: { $0.key < $1.key })?.value,
-        newest.isSameDeployment(function.latest), description == nil || description == newest.description
+        newest.state != .failed, newest.isSameDeployment(function.latest), description == nil || description == newest.description
       {
         return (newest, false)
       }

@@ -85,7 +85,8 @@ public enum Checkpoint {
     let start = clock.now
     let tree = try FrozenTree.freeze(runtime: processID, initProcessID: initProcessID)
     if let object = try SystemVObjects.all(of: processID).first {
-      throw CheckpointError.refused("the sandbox of process \(processID) has \(object), which cannot be brought back")
+      throw CheckpointError.refused(
+        "the sandbox of \(ProcessStatistics.title(of: processID)) has \(object), which cannot be brought back")
     }
     var memory = MemoryCollection(
       image: try ImageWriter(path: directory.appending("image")), lowestAddress: RestorerRegion.end)

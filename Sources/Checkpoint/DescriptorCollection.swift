@@ -54,6 +54,7 @@ struct DescriptorCollection {
     let numbers = try ProcessFiles.numbers(in: "/proc/\(process)/fd")
     var links: [Int32: String] = [:]
     for number in numbers { links[number] = try ProcessFiles.link("/proc/\(process)/fd/\(number)") }
+    let title = ProcessStatistics.title(of: process)
     var result: [Descriptor] = []
     for number in numbers {
       let link = links[number] ?? ""
@@ -64,7 +65,7 @@ struct DescriptorCollection {
       let temporary: UInt32 = 0o20000000 | 0o200000
       if flags & temporary == temporary { flags &= ~temporary }
       if SharedObjectCollection.isNeeded(forDescriptorOf: link) { flags &= ~0o400000 }
-      let subject = "descriptor \(number) of process \(process) is \(link)"
+      let subject = "descriptor \(number) of \(title) is \(link)"
       func refuse(_ reason: String) -> CheckpointError { .refused("\(subject): \(reason)") }
       let isSocket = link.hasPrefix("socket:[")
       if !isSocket { locks += try FileLock.all(process: process, number: number, refuse) }
@@ -193,7 +194,8 @@ struct DescriptorCollection {
         let got = try buffer.withUnsafeMutableBytes { try copy.reading.read(into: $0) }
         guard got == count else {
           throw CheckpointError.refused(
-            "descriptor \(number) of process \(process): only \(got) of the \(count) bytes in the pipe could be copied")
+            "descriptor \(number) of \(ProcessStatistics.title(of: process)): only \(got) of the \(count) bytes in the pipe could be copied"
+          )
         }
         waiting = buffer
       }
@@ -236,7 +238,7 @@ struct DescriptorCollection {
       for descriptor in descriptors where descriptor.origin == nil {
         if case .process(let processID) = descriptor.kind, !processIDs.contains(processID) {
           throw CheckpointError.refused(
-            "descriptor \(descriptor.number) of process \(process) is of process \(processID), which is not in the snapshot"
+            "descriptor \(descriptor.number) of \(ProcessStatistics.title(of: process)) is of process \(processID) there, which is not in the snapshot"
           )
         }
         try check(descriptor, of: process, numbers, among: all, socketsInside)
@@ -260,7 +262,7 @@ struct DescriptorCollection {
           continue
         }
         throw CheckpointError.refused(
-          "epoll descriptor \(descriptor.number) of process \(process) watches descriptor \(entry.target), which is closed there"
+          "epoll descriptor \(descriptor.number) of \(ProcessStatistics.title(of: process)) watches descriptor \(entry.target), which is closed there"
         )
       }
     case .fifo(let path, let pipe, _, _):
@@ -270,12 +272,13 @@ struct DescriptorCollection {
       }
       if !isReadable, hasWaiting(descriptor, of: process) {
         throw CheckpointError.refused(
-          "descriptor \(descriptor.number) of process \(process) is \(path): nobody can read what waits in it")
+          "descriptor \(descriptor.number) of \(ProcessStatistics.title(of: process)) is \(path): nobody can read what waits in it"
+        )
       }
     case .socketPair(let socket, let peer, _, _, _):
       if peer == 0 || peer == socket || socketsInside.contains(peer) { return }
       throw CheckpointError.refused(
-        "descriptor \(descriptor.number) of process \(process) is a unix socket connected to a socket of another process"
+        "descriptor \(descriptor.number) of \(ProcessStatistics.title(of: process)) is a unix socket connected to a socket of another process"
       )
     default: break
     }

@@ -37,7 +37,7 @@ final class FrozenProcess {
       }
       guard stopped[processID] != nil else {
         throw CheckpointError(
-          code: .processEnded, message: "process \(processID) ended before its snapshot was taken")
+          code: .processEnded, message: "\(ProcessStatistics.title(of: processID)) ended before its snapshot was taken")
       }
       var threads: [(traced: TracedThread, innerID: UInt32)] = []
       for (thread, traced) in stopped {
@@ -53,13 +53,14 @@ final class FrozenProcess {
       }
       let areas = try MemoryArea.all(of: processID)
       guard let library = areas.first(where: { $0.name == "[vdso]" }) else {
-        throw CheckpointError(code: .refused, message: "process \(processID) has no vDSO")
+        throw CheckpointError(code: .refused, message: "\(ProcessStatistics.title(of: processID)) has no vDSO")
       }
       let memory = try ProcessMemory(process: processID)
       let vdso = try memory.bytes(at: library.start, count: Int(library.end - library.start))
       let pairs = zip(vdso, vdso.dropFirst()).enumerated()
       guard let offset = pairs.first(where: { $0.element == (0x0f, 0x05) })?.offset else {
-        throw CheckpointError(code: .refused, message: "the vDSO of process \(processID) holds no syscall instruction")
+        throw CheckpointError(
+          code: .refused, message: "the vDSO of \(ProcessStatistics.title(of: processID)) holds no syscall instruction")
       }
       return FrozenProcess(
         processID: processID, parentID: parentID, threads: threads, areas: areas, memory: memory,

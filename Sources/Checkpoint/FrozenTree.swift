@@ -132,8 +132,15 @@ struct ProcessStatistics {
     ProcessStatistics(processID: processID).map { !"ZX".contains($0.letter) } ?? false
   }
 
-  /// For messages.
-  var title: String { "process \(processID) (\(name))" }
+  /// For messages: its id inside the sandbox, where a person looks for it, and its name.
+  var title: String {
+    let inner = (try? ProcessFields(path: "/proc/\(processID)/status"))?.numbers("NSpid").last
+    return "process \(inner.map(String.init) ?? "\(processID) of the host") (\(name))"
+  }
+  /// The same of a process that may have ended.
+  static func title(of processID: Int32) -> String {
+    ProcessStatistics(processID: processID)?.title ?? "process \(processID) of the host"
+  }
   /// R, S, D, Z, T and so on.
   var letter: Character { rest.first ?? "X" }
   /// The signal that its parent gets.

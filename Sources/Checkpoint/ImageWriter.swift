@@ -30,7 +30,7 @@ struct ImageWriter: ~Copyable {
   ) throws {
     var address = start
     while address < end {
-      let space = space(for: end - address)
+      let space = try self.space(for: end - address)
       try memory.read(at: address, into: space)
       try keep(space, at: address, droppingZeros: droppingZeros, &extents)
       address += UInt64(space.count)
@@ -45,7 +45,7 @@ struct ImageWriter: ~Copyable {
       var position = data.lowerBound / page * page
       offset = (data.upperBound + page - 1) / page * page
       while position < offset {
-        let space = space(for: offset - position)
+        let space = try self.space(for: offset - position)
         try file.read(at: position, into: space)
         try keep(space, at: position, droppingZeros: true, &extents)
         position += UInt64(space.count)
@@ -53,8 +53,11 @@ struct ImageWriter: ~Copyable {
     }
   }
 
-  /// Where the next `length` bytes are to be read to, or as many of them as the chunk has room for.
-  private func space(for length: UInt64) -> UnsafeMutableRawBufferPointer {
+  /// Where the next `length` bytes are to be read to, or as many of them as the chunk has room for: a chunk that is
+  /// nearly full is written, lest much be read in small pieces where pages of zeros fall out again.
+  private mutating func space(for length: UInt64) throws(SystemCallError) -> UnsafeMutableRawBufferPointer {
+    let room = chunk.bytes.count - filled
+    if room < chunk.bytes.count / 4, room < length { try flush() }
     let end = min(chunk.bytes.count, filled + Int(min(length, UInt64(chunk.bytes.count))))
     return UnsafeMutableRawBufferPointer(rebasing: chunk.bytes[filled..<end])
   }

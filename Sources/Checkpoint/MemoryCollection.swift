@@ -45,12 +45,13 @@ struct MemoryCollection: ~Copyable {
     }
     try image.flush()
     guard let data = parts["[vvar]"], let code = parts["[vdso]"] else {
-      throw CheckpointError.refused("process \(process.processID) has no [vvar] or [vdso]")
+      throw CheckpointError.refused("\(ProcessStatistics.title(of: process.processID)) has no [vvar] or [vdso]")
     }
     let clock = parts["[vvar_vclock]"]
     let clockLength = clock.map { $0.end - $0.start } ?? 0
     guard clock == nil || clock?.start == data.end, code.start == data.end + clockLength else {
-      throw CheckpointError.refused("[vvar] and [vdso] of process \(process.processID) do not lie side by side")
+      throw CheckpointError.refused(
+        "[vvar] and [vdso] of \(ProcessStatistics.title(of: process.processID)) do not lie side by side")
     }
     let lengths = [data.end - data.start, clockLength, code.end - code.start]
     return (mappings, VirtualLibrary(start: data.start, lengths: lengths))
@@ -88,7 +89,7 @@ struct MemoryCollection: ~Copyable {
     of area: MemoryArea, shared: Bool, process: FrozenProcess, objects: inout SharedObjectCollection
   ) throws -> Mapping.Backing {
     func refuse(_ reason: String) -> CheckpointError {
-      .refused("process \(process.processID) maps \(describe(area)): \(reason)")
+      .refused("\(ProcessStatistics.title(of: process.processID)) maps \(describe(area)): \(reason)")
     }
     if area.name.hasPrefix("anon_inode:") || area.flags.contains("io") || area.flags.contains("pf") {
       throw refuse("a device's or a kernel object's memory cannot be brought back")

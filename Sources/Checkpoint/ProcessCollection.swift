@@ -58,7 +58,8 @@ extension ProcessState {
     let workingDirectory = try ProcessFiles.link("/proc/\(processID)/cwd")
     if workingDirectory.hasSuffix(" (deleted)") {
       throw CheckpointError.refused(
-        "the current directory of process \(processID), \(workingDirectory), cannot be brought back")
+        "the current directory of \(ProcessStatistics.title(of: processID)), \(workingDirectory), cannot be brought back"
+      )
     }
 
     let deathSignal = try Self.option(2, of: process, through: borrowed)
@@ -68,7 +69,8 @@ extension ProcessState {
     }
     let executable = try ProcessFiles.link("/proc/\(processID)/exe")
     if executable.hasSuffix(" (deleted)") || executable.hasPrefix("/memfd:") {
-      throw CheckpointError.refused("the executable of process \(main.innerID), \(executable), has no name any more")
+      throw CheckpointError.refused(
+        "the executable of \(ProcessStatistics.title(of: processID)), \(executable), has no name any more")
     }
     var completed = credentials
     completed.dumpable = dumpable
@@ -150,7 +152,7 @@ extension Credentials {
     for set in ["CapPrm", "CapEff", "CapAmb"] {
       if let capabilities = status.number(set, radix: 16), capabilities != 0 {
         throw CheckpointError.refused(
-          "process \(processID) has capabilities (\(set) \(hexadecimal(capabilities))), which no sandboxed process may have"
+          "\(ProcessStatistics.title(of: processID)) has capabilities (\(set) \(hexadecimal(capabilities))), which no sandboxed process may have"
         )
       }
     }

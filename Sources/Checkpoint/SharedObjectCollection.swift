@@ -31,7 +31,7 @@ struct SharedObjectCollection {
     let directory = "/proc/\(process)/root/dev/shm"
     for name in try DirectoryCopy.names(in: directory) {
       func refuse(_ reason: String) -> CheckpointError {
-        .refused("the sandbox of process \(process) has /dev/shm/\(name): \(reason)")
+        .refused("the sandbox of \(ProcessStatistics.title(of: process)) has /dev/shm/\(name): \(reason)")
       }
       guard try FileStatus(path: "\(directory)/\(name)").kind == .regular else {
         throw refuse("only regular files can be brought back there")

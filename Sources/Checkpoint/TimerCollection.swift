@@ -12,7 +12,7 @@ extension PosixTimer {
   {
     let processID = process.processID
     func refuse(_ id: UInt32, _ reason: String) -> CheckpointError {
-      .refused("timer \(id) of process \(processID) \(reason)")
+      .refused("timer \(id) of \(ProcessStatistics.title(of: processID)) \(reason)")
     }
     var timers: [PosixTimer] = []
     for fields in try entries(of: processID) {
@@ -50,7 +50,8 @@ extension PosixTimer {
   private static func entries(of processID: Int32) throws -> [[String: String]] {
     // A kernel without CONFIG_CHECKPOINT_RESTORE has no such file, and no timers' ids either.
     guard let text = try? ProcessFiles.text("/proc/\(processID)/timers") else {
-      throw CheckpointError.refused("this kernel does not tell which POSIX timers process \(processID) has")
+      throw CheckpointError.refused(
+        "this kernel does not tell which POSIX timers \(ProcessStatistics.title(of: processID)) has")
     }
     var entries: [[String: String]] = []
     for line in text.split(separator: "\n") {
