@@ -232,7 +232,8 @@ public final class Catalog: Sendable {
           "The operation cannot be performed at this time. An update is in progress for resource: \(name)")
       }
       if let newest = function.versions.max(by: { $0.key < $1.key })?.value,
-        newest.state != .failed, newest.isSameDeployment(function.latest), description == nil || description == newest.description
+        newest.state != .failed, newest.isSameDeployment(function.latest),
+        description == nil || description == newest.description
       {
         return (newest, false)
       }
