@@ -116,8 +116,8 @@ class Daemon:
             grown = bool(new)
         return tree - {self.pid}
 
-    def restored_processes(self):
-        """Runtimes in sandboxes, restored or cold: inside they have pid 2, below the sandbox's pid 1."""
+    def restored_processes(self, children=False):
+        """Runtimes in sandboxes, restored or cold: inside they have pid 2, below the sandbox's pid 1; with `children`, what they have started, too."""
         found = []
         for pid in self.children():
             try:
@@ -125,7 +125,7 @@ class Daemon:
             except OSError:
                 continue
             inner = status.split("NSpid:")[1].splitlines()[0].split()
-            if len(inner) == 2 and inner[1] == "2":
+            if len(inner) == 2 and (inner[1] == "2" or children and inner[1] != "1"):
                 found.append(pid)
         return found
 

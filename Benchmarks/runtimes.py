@@ -146,6 +146,7 @@ def main():
     parser.add_argument("--only", choices=["engine", "platform"], help="one of the two tables")
     parser.add_argument("--json", help="where to write the figures")
     arguments = parser.parse_args()
+    os.environ.setdefault("THAW_BIN", str(BIN))
     results = {}
     if arguments.only != "platform":
         results["engine"] = measure_engine(arguments.engine_rounds)

@@ -134,8 +134,10 @@ struct ProcessStatistics {
 
   /// For messages: its id inside the sandbox, where a person looks for it, and its name.
   var title: String {
-    let inner = (try? ProcessFields(path: "/proc/\(processID)/status"))?.numbers("NSpid").last
-    return "process \(inner.map(String.init) ?? "\(processID) of the host") (\(name))"
+    let status = try? ProcessFields(path: "/proc/\(processID)/status")
+    let inner = status?.numbers("NSpid").last.map { "\($0)" } ?? "\(processID) of the host"
+    // There a newline in the name is escaped.
+    return "process \(inner) (\(status?["Name"] ?? String(name)))"
   }
   /// The same of a process that may have ended.
   static func title(of processID: Int32) -> String {

@@ -17,7 +17,8 @@ struct ImageWriter: ~Copyable {
 
   init(path: FilePath) throws(SystemCallError) {
     self.path = path
-    chunks = ChunkWriter(try PastCache.create(path))
+    let memory = try HugeMemory(bytes: 4 << 20)
+    chunks = ChunkWriter(try PastCache.create(path), memory)
     chunk = chunks.next()
   }
 
@@ -144,10 +145,10 @@ private final class ChunkWriter: Sendable {
   private let free = DispatchSemaphore(value: 0)
   private let firstFailure = Mutex<Errno?>(nil)
 
-  init(_ file: FileDescriptor) {
+  init(_ file: FileDescriptor, _ memory: HugeMemory) {
     self.file = file
-    memory = HugeMemory(bytes: 4 << 20)
-    chunks = stride(from: 0, to: memory.bytes.count, by: 1 << 20).map { [memory] in
+    self.memory = memory
+    chunks = stride(from: 0, to: memory.bytes.count, by: 1 << 20).map {
       Chunk(memory.bytes[$0..<($0 + 1 << 20)])
     }
     for _ in chunks { free.signal() }
@@ -163,10 +164,10 @@ private final class ChunkWriter: Sendable {
     queue.async { [self] in
       defer { free.signal() }
       guard failure == nil else { return }
-      do {
-        try file.writeAll(toAbsoluteOffset: Int64(offset), UnsafeRawBufferPointer(rebasing: chunk.bytes[..<count]))
+      do throws(Errno) {
+        try PastCache.write(UnsafeRawBufferPointer(rebasing: chunk.bytes[..<count]), to: file, at: Int64(offset))
       } catch {
-        firstFailure.withLock { $0 = error as? Errno ?? .ioError }
+        firstFailure.withLock { $0 = error }
       }
     }
   }

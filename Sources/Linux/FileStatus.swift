@@ -181,25 +181,53 @@ public enum PastCache {
       do { return try open(direct) } catch Errno.invalidArgument { return try open([]) }
     }
   }
+
+  /// Writes all of `bytes`; where the file's device wants other lengths than pages, it is from here on written as any other.
+  public static func write(
+    _ bytes: UnsafeRawBufferPointer, to file: FileDescriptor, at offset: Int64
+  ) throws(Errno) {
+    do {
+      do {
+        try file.writeAll(toAbsoluteOffset: offset, bytes)
+      } catch Errno.invalidArgument {
+        guard fcntl(file.rawValue, F_SETFL, 0) == 0 else { throw Errno.invalidArgument }
+        try file.writeAll(toAbsoluteOffset: offset, bytes)
+      }
+    } catch {
+      throw error as? Errno ?? .ioError
+    }
+  }
 }
 
 extension FileDescriptor {
-  /// Has the kernel begin to read all of the file (`posix_fadvise(2)`, POSIX_FADV_WILLNEED). It is advice: nothing fails.
-  public func readAhead() { _ = posix_fadvise(rawValue, 0, 0, 3) }
+  /// Has the kernel begin to read a part of the file (`posix_fadvise(2)`, POSIX_FADV_WILLNEED), in pieces as small as it
+  /// reads at once on any host. It is advice: nothing fails.
+  public func readAhead(_ range: Range<Int64>) {
+    for start in stride(from: range.lowerBound, to: range.upperBound, by: 128 << 10) {
+      _ = posix_fadvise(rawValue, Int(start), Int(min(128 << 10, range.upperBound - start)), 3)
+    }
+  }
 }
 
 /// Memory for input and output in huge pages where there are any: a few faults instead of one for each page.
 public final class HugeMemory: Sendable {
   /// The memory, zeros at first. It is gone with this object.
   nonisolated(unsafe) public let bytes: UnsafeMutableRawBufferPointer
+  private nonisolated(unsafe) let whole: UnsafeMutableRawBufferPointer
+  private static let page = 2 << 20
 
   /// - Parameter bytes: a multiple of 2 MB.
-  public init(bytes count: Int) {
-    bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 2 << 20)
+  public init(bytes count: Int) throws(SystemCallError) {
+    let size = count + HugeMemory.page
+    guard let start = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), start != MAP_FAILED
+    else { throw SystemCallError(call: "mmap", subject: "\(size) bytes", errno: .current) }
+    whole = UnsafeMutableRawBufferPointer(start: start, count: size)
+    let offset = -Int(bitPattern: start) & (HugeMemory.page - 1)
+    bytes = UnsafeMutableRawBufferPointer(rebasing: whole[offset..<(offset + count)])
     madvise(bytes.baseAddress, count, 14)  // MADV_HUGEPAGE
   }
 
-  deinit { bytes.deallocate() }
+  deinit { munmap(whole.baseAddress, whole.count) }
 }
 
 /// Makes what was written durable.

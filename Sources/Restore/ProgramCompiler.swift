@@ -179,7 +179,12 @@ struct ProgramCompiler {
       filled.append(contentsOf: extents)
     }
     if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
-    operations += readAhead.map { .advise($0.start, $0.length, 3, check: RESTORE_MAY_FAIL) }
+    operations += readAhead.flatMap { range in
+      // In pieces as small as the kernel reads at once on any host.
+      stride(from: 0, to: range.length, by: 128 << 10).map {
+        .advise(range.start + $0, min(128 << 10, range.length - $0), 3, check: RESTORE_MAY_FAIL)
+      }
+    }
     operations += sharedObjects.templateOperations(&filled)
     operations += mappings.flatMap { hugePages($0) }
     operations += fill(filled, from: image)

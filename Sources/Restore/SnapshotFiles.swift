@@ -54,12 +54,16 @@ struct SnapshotFiles: Sendable {
     guard UInt64(size) == manifest.imageBytes else {
       throw RestoreError(code: .corrupt, message: "\(path) has \(size) bytes instead of \(manifest.imageBytes)")
     }
-    image.readAhead()
     var checksum = ImageChecksum()
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
     defer { buffer.deallocate() }
     var position: Int64 = 0
+    var readAhead: Int64 = 0
     while position < size {
+      // The disk is some megabytes ahead of the checksum.
+      let target = min(size, position + 16 << 20)
+      image.readAhead(readAhead..<max(readAhead, target))
+      readAhead = max(readAhead, target)
       let count: Int
       do { count = try image.read(fromAbsoluteOffset: position, into: buffer) } catch {
         throw RestoreError(code: .corrupt, message: "\(path): \(error)")

@@ -53,7 +53,9 @@ public final class Template: Sendable {
     defer { try? files.image.close() }
     let checked = clock.now
     let workingSet = WorkingSet(recordedIn: directory, for: files.manifest, logger)
-    let program = try ProgramCompiler.compile(files.manifest, workingSet: workingSet)
+    // What the disk is told to read ahead is left out where there is no room for it.
+    let advised = try? ProgramCompiler.compile(files.manifest, workingSet: workingSet)
+    let program = if let advised { advised } else { try ProgramCompiler.compile(files.manifest) }
     let template = try await launch(files, program, jailer: jailer, specification: specification, restorer: restorer)
     if let workingSet { template.use(workingSet) }
     logger.debug(

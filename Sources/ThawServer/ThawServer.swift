@@ -126,9 +126,10 @@ private struct FleetService: Service {
 
   func run() async throws {
     await lifecycle.resume()
+    // Nobody waits for it, the end of the daemon neither.
+    Task { await runtimes.lookAhead(used) }
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in
-        group.addTask { await runtimes.lookAhead(used) }
         group.addTask { await every(.seconds(5)) { await fleet.retireIdle() } }
         group.addTask { await every(unusedInterval) { await lifecycle.deactivateUnused() } }
       }

@@ -103,17 +103,20 @@ static void add(u32 *counter) {
   call6(SYS_futex, (u64)counter, FUTEX_WAKE, 0x7fffffff, 0, 0, 0);
 }
 
-// Fails if a process that this one has forked has ended as it should not: killed for want of memory, say.
-static void check_children(void) {
+// Fails if a process that this one has forked has ended as it should not (killed for want of memory, say) while it is waited for that `counter` says
+// `wanted`: afterwards everything may run, and end.
+static void check_children(const u32 *counter, u32 wanted) {
   const struct restore_op *ops = (const struct restore_op *)program->instance.address;
   for (u64 i = 0; i < program->instance.count; i++) {
     if (ops[i].number != RESTORE_OP_FORK || ops[i].arguments[2] == RESTORE_MAY_BE_KILLED) continue;
-    u64 child = ((struct restore_program *)ops[i].arguments[0])->main_process_id;
+    const struct restore_program *child = (const struct restore_program *)ops[i].arguments[0];
+    u64 arguments[6] = {child->main_process_id};
     u32 information[32] = {0}; // siginfo_t: its signal, 0 while there is nothing to tell; an error; how it ended
-    long result = call6(SYS_waitid, P_PID, child, (u64)information, WNOHANG | WEXITED | WNOWAIT | WALL, 0, 0);
-    // -ECHILD: it has not been made yet, or nobody waits for those that end.
-    int is_right = ops[i].arguments[2] == RESTORE_EXITS && information[2] == CLD_EXITED;
-    if (result == 0 && information[0] && !is_right) fail(RESTORE_PHASE_INSTANCE, i, RESTORE_OP_FORK, -ECHILD, &child);
+    long result = call6(SYS_waitid, P_PID, arguments[0], (u64)information, WNOHANG | WEXITED | WNOWAIT | WALL, 0, 0);
+    int stays = ops[i].arguments[2] == RESTORE_STAYS;
+    // -ECHILD: it has been waited for, has not been made yet, or is gone at once, as this one ignores SIGCHLD.
+    int is_gone = result == 0 && information[0] ? stays || information[2] != CLD_EXITED : result == -ECHILD && stays && child->made;
+    if (is_gone && __atomic_load_n(counter, __ATOMIC_ACQUIRE) < wanted) fail(RESTORE_PHASE_INSTANCE, i, RESTORE_OP_FORK, -ECHILD, arguments);
   }
 }
 
@@ -123,7 +126,7 @@ static long await(const u32 *counter, u32 wanted) {
   u64 tenth[2] = {0, 100000000};
   for (int tries = 0; (seen = __atomic_load_n(counter, __ATOMIC_ACQUIRE)) < wanted;)
     if (call6(SYS_futex, (u64)counter, FUTEX_WAIT, seen, (u64)tenth, 0, 0) == -ETIMEDOUT) {
-      check_children();
+      check_children(counter, wanted);
       if (++tries == 300) return -ETIMEDOUT;
     }
   return 0;
@@ -296,6 +299,7 @@ static long fork_process(struct restore_program *child, u64 exit_signal) {
   struct restore_clone_arguments arguments = {.exit_signal = exit_signal, .set_tid = (u64)&child->main_process_id, .set_tid_size = 1};
   long result = call(SYS_clone3, &arguments, sizeof arguments, 0);
   if (result == 0) __asm__ volatile("mov %0, %%rdi\n lea stack+16384(%%rip), %%rsp\n and $-64, %%rsp\n xor %%ebp, %%ebp\n call forked_main\n" ::"r"(child) : "memory");
+  child->made = result > 0;
   return result;
 }
 

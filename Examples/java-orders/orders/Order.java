@@ -45,6 +45,7 @@ final class Order {
   Order(
       @JsonProperty(value = "customer", required = true) Customer customer, @JsonProperty(value = "items", required = true) List<Item> items,
       @JsonProperty("delivery") Delivery delivery, @JsonProperty("voucher") String voucher) {
+    if (customer == null || items == null) throw new IllegalArgumentException("customer and items are needed");
     this.customer = customer;
     this.items = List.copyOf(items);
     this.delivery = delivery == null ? Delivery.STANDARD : delivery;

@@ -42,6 +42,7 @@ final class PriceList {
 
   /** @throws IllegalArgumentException if something in the order is not known. */
   Quote quote(Order order) {
+    if (order == null) throw new IllegalArgumentException("there is no order");
     List<Quote.Line> lines = new ArrayList<>();
     for (Order.Item item : order.items) {
       Product product = products.get(item.product);

@@ -92,6 +92,7 @@ struct restore_program {
   uint64_t main_frame, main_fs_base, main_gs_base;
   uint64_t processes;        // how many stay, where several are made, which share RESTORE_SHARED; else 0
   uint32_t ready, go; // futexes between main and threads; 0 in the file
+  uint64_t made;      // whether the process has been forked, as its parent knows; 0 in the file
   uint64_t slots[RESTORE_SLOTS];
 };
 
