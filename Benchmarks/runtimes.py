@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -43,11 +44,9 @@ def java_subject(home, release, directory):
     """The orders API in a JVM. Besides plainly, it is started with an archive of the classes that it loads, which the JDK calls class-data sharing (an AOT
     cache from 25 on, which has profiles of its methods too)."""
     shutil.rmtree(directory, ignore_errors=True)
-    tree, libraries = directory / "classes", package.jars("java-orders")
+    tree = directory / "classes"
     tree.mkdir(parents=True)
-    sources = [*(ROOT / "Examples" / "java-orders").rglob("*.java"), ROOT / "Benchmarks" / "EngineServer.java"]
-    package.compile_java(sources, tree, classpath=":".join(map(str, libraries)))
-    shutil.copy(ROOT / "Examples" / "java-orders" / "orders" / "prices.json", tree / "orders")
+    libraries = package.build_java("java-orders", tree, [ROOT / "Benchmarks" / "EngineServer.java"])
     # Archives are of jars only.
     subprocess.run([home / "bin" / "jar", "--create", "--file", directory / "server.jar", "-C", tree, "."], check=True)
     for library in libraries:
@@ -73,8 +72,6 @@ def java_subject(home, release, directory):
 
 def train(command):
     """Runs a server that answers three requests and ends: what it has loaded by then is archived."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 9001)) as listener:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         listener.settimeout(30)
@@ -104,8 +101,8 @@ def dotnet_subject(directory):
 
 def measure_engine(rounds):
     subjects = []
-    for release, pattern in [(17, "*17*"), (25, "*25*")]:
-        homes = [home for home in sorted(pathlib.Path("/usr/lib/jvm").glob(pattern)) if (home / "bin" / "java").exists() and (home / "bin" / "jar").exists()]
+    for release in [17, 25]:
+        homes = [home for home in sorted(pathlib.Path("/usr/lib/jvm").glob(f"*{release}*")) if (home / "bin" / "java").exists() and (home / "bin" / "jar").exists()]
         if homes:
             subjects.append(java_subject(homes[0].resolve(), release, ROOT / ".build" / f"bench-java{release}"))
     subjects.append(dotnet_subject(ROOT / ".build" / "bench-dotnet"))

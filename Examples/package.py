@@ -103,6 +103,15 @@ def jars(name):
     return found
 
 
+def build_java(name, tree, others=()):
+    """An example's classes (and those of `others`, sources) and resources at the top of a directory; answers the libraries that they need."""
+    libraries = jars(name)
+    compile_java([*sorted((HERE / name).rglob("*.java")), *others], tree, classpath=":".join(map(str, libraries)))
+    for file in sorted((HERE / name).rglob("*.json")):
+        copy(file, tree / file.relative_to(HERE / name))
+    return libraries
+
+
 def compile_csharp(sources, target, library=True, references=()):
     """One assembly, by Mono's compiler against Mono's facades."""
     command = ["mcs", "-langversion:7", "-warnaserror", "-optimize+", f"-target:{'library' if library else 'exe'}", f"-out:{target}"]
@@ -118,12 +127,8 @@ def package(name, python, output):
     if sources["c"]:
         compile_c(sources["c"], tree)
     elif sources["java"]:
-        libraries = jars(name)
-        for library in libraries:
+        for library in build_java(name, tree):
             copy(library, tree / "lib" / library.name)
-        compile_java(sources["java"], tree, classpath=":".join(map(str, libraries)))
-        for file in sorted((HERE / name).rglob("*.json")):
-            copy(file, tree / file.relative_to(HERE / name))
     elif sources["cs"]:
         compile_csharp(sources["cs"], tree / "Function.dll")
     elif sources["py"]:

@@ -19,34 +19,23 @@ struct EngineTests {
     "many", "tree", "kin",
   ])
   func comesBack(_ name: String) async throws {
-    let bench = try await EngineBench()
-    do {
+    try await EngineBench.use { bench in
       let program = try await bench.start(name)
       try await comesBack(program, bench, bench.specification)
-    } catch {
-      await bench.end()
-      throw error
     }
-    await bench.end()
   }
 
   /// What never is quiet is frozen at its work, and goes on with it in every clone.
   @Test func whatIsBusyGoesOn() async throws {
-    let bench = try await EngineBench()
-    do {
+    try await EngineBench.use { bench in
       let program = try await bench.start("busy")
       try await comesBack(program, bench, bench.specification, quiescenceLimit: .milliseconds(200))
-    } catch {
-      await bench.end()
-      throw error
     }
-    await bench.end()
   }
 
   /// Clones that begin long after the snapshot: no clock shows them the time between.
   @Test func clocksGoOn() async throws {
-    let bench = try await EngineBench()
-    do {
+    try await EngineBench.use { bench in
       let program = try await bench.start("clocks")
       let snapshot = try await bench.snapshot(program)
       await program.end()
@@ -56,17 +45,12 @@ struct EngineTests {
         #expect(try await bench.check(template, bench.withSeed(snapshot.directory), arming: arming) == "ok")
       }
       await template.close()
-    } catch {
-      await bench.end()
-      throw error
     }
-    await bench.end()
   }
 
   /// A child that is killed while the tree is made is noticed by who made it.
   @Test func aChildKilledOnItsWayIsNoticed() async throws {
-    let bench = try await EngineBench()
-    do {
+    try await EngineBench.use { bench in
       let program = try await bench.start("kin")
       let snapshot = try await bench.snapshot(program)
       await program.end()
@@ -77,7 +61,7 @@ struct EngineTests {
       while ContinuousClock.now < end, !messages.contains(where: { $0.contains("was killed while it was restored") }) {
         let sandbox = try await bench.jailer.makeSandbox(bench.withSeed(snapshot.directory))
         let killer = Task.detached { await killOneGrandchild() }
-        do {
+        do throws(RestoreError) {
           _ = try await template.restore(into: sandbox)
         } catch {
           messages.append(error.message)
@@ -90,11 +74,7 @@ struct EngineTests {
       // The template is none the worse for it.
       #expect(try await bench.check(template, bench.withSeed(snapshot.directory), arming: false) == "ok")
       await template.close()
-    } catch {
-      await bench.end()
-      throw error
     }
-    await bench.end()
   }
 
   /// Kills the first process that appears below a clone: a clone is the jailer's child, as a sandbox's init is.
@@ -106,16 +86,11 @@ struct EngineTests {
         return (text ?? "").split(separator: " ").compactMap { Int32($0) }
       }
     }
-    func isJailer(_ process: Int32) -> Bool {
-      (try? String(contentsOfFile: "/proc/\(process)/comm", encoding: .utf8)) == "thaw-jailer\n"
-    }
-    func isClone(_ process: Int32) -> Bool {
-      (try? String(contentsOfFile: "/proc/\(process)/comm", encoding: .utf8)) != "thaw-init\n"
-    }
-    guard let jailer = children(getpid()).first(where: isJailer) else { return }
+    func name(_ process: Int32) -> String? { try? String(contentsOfFile: "/proc/\(process)/comm", encoding: .utf8) }
+    guard let jailer = children(getpid()).first(where: { name($0) == "thaw-jailer\n" }) else { return }
     while !Task.isCancelled {
       // Not what a sandbox's init has adopted: nobody looks after that.
-      if let found = children(jailer).filter(isClone).flatMap(children).first {
+      if let found = children(jailer).filter({ name($0) != "thaw-init\n" }).flatMap(children).first {
         kill(found, SIGKILL)
         return
       }
@@ -125,8 +100,7 @@ struct EngineTests {
 
   /// An armed clone that is killed while it waits, or the template's end, is told to whoever lets it go.
   @Test func aLostArmedCloneIsTold() async throws {
-    let bench = try await EngineBench()
-    do {
+    try await EngineBench.use { bench in
       let program = try await bench.start("signals")
       let snapshot = try await bench.snapshot(program)
       await program.end()
@@ -157,11 +131,7 @@ struct EngineTests {
       await #expect(throws: RestoreError.self) { try await waiting.release() }
       await second.terminate()
       await template.close()
-    } catch {
-      await bench.end()
-      throw error
     }
-    await bench.end()
   }
 
   /// CPython 3.12 with an event loop, threads, SQLite and mapped memory in use.
@@ -169,8 +139,7 @@ struct EngineTests {
     .enabled(if: EngineBench.interpreter != nil, "needs CPython 3.12 of pyenv or of the system"),
     arguments: ["interpreter.py", "family.py"])
   func interpreterComesBack(_ name: String) async throws {
-    let bench = try await EngineBench()
-    do {
+    try await EngineBench.use { bench in
       let interpreter = try #require(EngineBench.interpreter)
       var specification = bench.specification
       if !interpreter.starts(with: "/usr") {
@@ -181,11 +150,7 @@ struct EngineTests {
       let program = try await bench.start(
         arguments: [interpreter.string, "/var/task/\(name)"], specification: specification)
       try await comesBack(program, bench, specification)
-    } catch {
-      await bench.end()
-      throw error
     }
-    await bench.end()
   }
 
   /// Freezes a program, restores it three times at once, and asks each clone; then four times with its working set
@@ -229,8 +194,7 @@ struct EngineTests {
     ("lease", "a lock of kind LEASE"), ("threadtimer", "counts the CPU time of a thread"),
   ])
   func isRefused(_ what: String, _ expected: String) async throws {
-    let bench = try await EngineBench()
-    do {
+    try await EngineBench.use { bench in
       let program = try await bench.start("refused", arguments: [what])
       await #expect {
         _ = try await bench.snapshot(program)
@@ -238,11 +202,7 @@ struct EngineTests {
         (error as? CheckpointError)?.code == .refused && "\(error)".contains(expected)
       }
       await program.end()
-    } catch {
-      await bench.end()
-      throw error
     }
-    await bench.end()
   }
 
   /// Original and clone, frozen at the same instruction and compared: every value of the kernel's and every byte of
@@ -254,8 +214,7 @@ struct EngineTests {
     "tree", "kin",
   ])
   func cloneEqualsOriginal(_ name: String) async throws {
-    let bench = try await EngineBench()
-    do {
+    try await EngineBench.use { bench in
       let program = try await bench.start(name)
       let original = try await bench.snapshot(program)
       await program.end()
@@ -292,11 +251,7 @@ struct EngineTests {
       #expect(before.count > 10)
       await clone.end()
       await template.close()
-    } catch {
-      await bench.end()
-      throw error
     }
-    await bench.end()
   }
 
   /// Field by field, for a readable failure.

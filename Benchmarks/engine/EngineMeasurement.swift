@@ -56,16 +56,11 @@ struct EngineMeasurement {
     }
     let input = FileHandle.standardInput.readDataToEndOfFile()
     for subject in try JSONDecoder().decode([Subject].self, from: input) {
-      let bench = try await EngineBench()
-      do {
+      try await EngineBench.use { bench in
         let figures = try await EngineMeasurement().measure(subject, bench)
         print(String(decoding: try JSONEncoder().encode(figures), as: UTF8.self))
         fflush(nil)
-      } catch {
-        await bench.end()
-        throw error
       }
-      await bench.end()
     }
   }
 

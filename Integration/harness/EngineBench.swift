@@ -43,6 +43,18 @@ package final class EngineBench: Sendable {
       instance: name, logger: Logger(label: "test"))
   }
 
+  /// Gives a body a bench, which is ended whatever comes of it.
+  package static func use(_ body: @Sendable (EngineBench) async throws -> Void) async throws {
+    let bench = try await EngineBench()
+    do {
+      try await body(bench)
+    } catch {
+      await bench.end()
+      throw error
+    }
+    await bench.end()
+  }
+
   package func end() async {
     await jailer.shutdown()
     try? FileManager.default.removeItem(atPath: directory.string)

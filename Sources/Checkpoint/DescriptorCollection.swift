@@ -54,7 +54,7 @@ struct DescriptorCollection {
     let numbers = try ProcessFiles.numbers(in: "/proc/\(process)/fd")
     var links: [Int32: String] = [:]
     for number in numbers { links[number] = try ProcessFiles.link("/proc/\(process)/fd/\(number)") }
-    let title = ProcessStatistics.title(of: process)
+    let owner = process
     var result: [Descriptor] = []
     for number in numbers {
       let link = links[number] ?? ""
@@ -65,8 +65,9 @@ struct DescriptorCollection {
       let temporary: UInt32 = 0o20000000 | 0o200000
       if flags & temporary == temporary { flags &= ~temporary }
       if SharedObjectCollection.isNeeded(forDescriptorOf: link) { flags &= ~0o400000 }
-      let subject = "descriptor \(number) of \(title) is \(link)"
-      func refuse(_ reason: String) -> CheckpointError { .refused("\(subject): \(reason)") }
+      func refuse(_ reason: String) -> CheckpointError {
+        .refused("descriptor \(number) of \(ProcessStatistics.title(of: owner)) is \(link): \(reason)")
+      }
       let isSocket = link.hasPrefix("socket:[")
       if !isSocket { locks += try FileLock.all(process: process, number: number, refuse) }
       var descriptor = Descriptor(

@@ -168,7 +168,7 @@ public enum DirectoryCopy {
   }
 }
 
-/// Files that are written and read past the page cache (O_DIRECT, `open(2)`): offsets, lengths and memory in whole pages.
+/// Files that are written past the page cache (O_DIRECT, `open(2)`): offsets, lengths and memory in whole pages.
 public enum PastCache {
   /// Creates a file, or empties it, readable by its owner only. A file system without O_DIRECT writes it as any other.
   public static func create(_ path: FilePath) throws(SystemCallError) -> FileDescriptor {

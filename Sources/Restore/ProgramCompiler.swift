@@ -166,10 +166,8 @@ struct ProgramCompiler {
             .value(mapping.start), .value(length), .value(filling), .value(flags), descriptor, .value(offset),
           ]))
       operations += mapping.advice.before
-      // A page of a file is read before it is overwritten: many at a time, and not one after another. MADV_WILLNEED 3.
-      if case .file = mapping.backing {
-        operations += extents.map { .advise($0.start, $0.length, 3, check: RESTORE_MAY_FAIL) }
-      }
+      // A page of a file is read before it is overwritten: many at a time, and not one after another.
+      if case .file = mapping.backing { operations += extents.flatMap { Operation.readAhead($0.start, $0.length) } }
       late += mapping.advice.after
       if filling != protection {
         late.append(
@@ -179,12 +177,7 @@ struct ProgramCompiler {
       filled.append(contentsOf: extents)
     }
     if openFile != nil { operations.append(Operation(number: SystemCallNumber.close, arguments: [.slot(fileSlot)])) }
-    operations += readAhead.flatMap { range in
-      // In pieces as small as the kernel reads at once on any host.
-      stride(from: 0, to: range.length, by: 128 << 10).map {
-        .advise(range.start + $0, min(128 << 10, range.length - $0), 3, check: RESTORE_MAY_FAIL)
-      }
-    }
+    operations += readAhead.flatMap { Operation.readAhead($0.start, $0.length) }
     operations += sharedObjects.templateOperations(&filled)
     operations += mappings.flatMap { hugePages($0) }
     operations += fill(filled, from: image)

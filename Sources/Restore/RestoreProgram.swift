@@ -57,6 +57,14 @@ extension Operation {
       arguments: [.value(start), .value(length), .value(advice)])
   }
 
+  /// Has the disk begin to read the pages of a mapped file (MADV_WILLNEED 3), in pieces as small as the kernel reads at
+  /// once on any host. It is advice: nothing fails.
+  static func readAhead(_ start: UInt64, _ length: UInt64) -> [Operation] {
+    stride(from: 0, to: length, by: 128 << 10).map {
+      .advise(start + $0, min(128 << 10, length - $0), 3, check: RESTORE_MAY_FAIL)
+    }
+  }
+
   /// `munmap(2)`.
   static func unmap(_ start: UInt64, _ length: UInt64) -> Operation {
     Operation(number: SystemCallNumber.munmap, arguments: [.value(start), .value(length)])

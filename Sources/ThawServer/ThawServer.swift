@@ -47,7 +47,8 @@ public enum ThawServer {
       throw StartError("the daemon cannot start with \(data.path): \(error)")
     }
     // Snapshots of versions that were deleted just before a daemon was killed.
-    let known = Set(catalog.list(allVersions: true).map(\.deploymentID))
+    let versions = catalog.list(allVersions: true)
+    let known = Set(versions.map(\.deploymentID))
     for entry in (try? await store.list()) ?? [] where !known.contains(entry.id) {
       try? await store.remove(id: entry.id)
     }
@@ -96,7 +97,7 @@ public enum ThawServer {
           .init(
             service: FleetService(
               fleet: fleet, lifecycle: lifecycle, runtimes: runtimes,
-              used: Set(catalog.list(allVersions: true).map(\.runtime)),
+              used: Set(versions.map(\.runtime)),
               // Often enough for the limit that is set, and not more often than is worth a write to the disk.
               unusedInterval: .seconds(min(600, max(1, configuration.inactiveDays * 86400 / 10)))),
             successTerminationBehavior: .gracefullyShutdownGroup),
