@@ -30,7 +30,7 @@ struct ProgramCompiler {
   static func compile(
     _ manifest: SnapshotManifest, workingSet: WorkingSet? = nil
   ) throws(RestoreError) -> RestoreProgram {
-    var compiler = try ProgramCompiler(manifest, readAhead: workingSet?.read ?? [])
+    var compiler = try ProgramCompiler(manifest, readAhead: workingSet?.readWindows ?? [])
     return try compiler.program()
   }
 
@@ -191,6 +191,7 @@ struct ProgramCompiler {
           number: SystemCallNumber.prctl, check: RESTORE_MAY_FAIL.rawValue,
           arguments: [24, .value(capability), 0, 0, 0]))
     }
+    operations += process.seccompFilters.prefix(1).map { install($0) }
     return operations
   }
 
@@ -415,17 +416,20 @@ struct ProgramCompiler {
     if process.credentials.dumpable {
       operations.append(Operation(number: SystemCallNumber.prctl, arguments: [4, 1, 0, 0, 0]))  // PR_SET_DUMPABLE
     }
-    // The first is the sandbox's. Those after it are the program's own, and may forbid what is still to be done.
-    if let filter = process.seccompFilters.first { operations.append(install(filter)) }
+    operations += process.seccompFilters.dropFirst().prefix(1).map { install($0) }
     if isFirst, manifest.processes.count > 1 {
       operations.append(wait(\.ready, manifest.processes.count - 1))
     }
     return operations
   }
 
-  private mutating func sealPhase() -> [Operation] { process.seccompFilters.dropFirst().map { install($0) } }
+  private mutating func sealPhase() -> [Operation] { process.seccompFilters.dropFirst(2).map { install($0) } }
 
   /// Puts a system call filter in force for all threads.
+  ///
+  /// The first two are the sandbox's (Sources/jailer/confine.c): the first one all clones have from their template, the
+  /// second forbids what they are made with. Those after them are the program's own, and may forbid what is still to be
+  /// done.
   private mutating func install(_ filter: [UInt64]) -> Operation {
     let code = builder.place(words: filter)
     let program = builder.place(words: [UInt64(filter.count), code])  // struct sock_fprog

@@ -29,6 +29,13 @@ public final class Template: Sendable {
     var nextID: UInt32 = 1
     var pending: [UInt32: Pending] = [:]
     var workingSet: WorkingSet?
+    /// What makes clones map pages of files one by one, until the working set is known.
+    var watches: [FileDescriptor] = []
+
+    mutating func unwatch() {
+      for watch in watches { try? watch.close() }
+      watches = []
+    }
   }
   private let state = Mutex(State())
   private let socket: SeqpacketSocket
@@ -57,7 +64,7 @@ public final class Template: Sendable {
     let advised = try? ProgramCompiler.compile(files.manifest, workingSet: workingSet)
     let program = if let advised { advised } else { try ProgramCompiler.compile(files.manifest) }
     let template = try await launch(files, program, jailer: jailer, specification: specification, restorer: restorer)
-    if let workingSet { template.use(workingSet) }
+    if let workingSet { template.use(workingSet) } else { template.watch() }
     logger.debug(
       "template ready",
       metadata: [
@@ -88,7 +95,11 @@ public final class Template: Sendable {
     socket.readMessages(maximum: 512) { [weak template] message in
       let report = message.flatMap { restore_report(message: $0.bytes) }
       if report == nil || report?.id == 0 { announce.yield(report) }
-      if let report { template?.receive(report) } else { template?.lost() }
+      if let report, let template {
+        template.receive(report, message?.descriptors ?? [])
+      } else {
+        template?.lost()
+      }
     }
     do throws(RestoreError) {
       guard let first = await ready.first(where: { _ in true }) else {
@@ -125,19 +136,35 @@ public final class Template: Sendable {
   ///
   /// - Returns: false if the template is gone.
   @discardableResult public func use(_ workingSet: WorkingSet) -> Bool {
-    let order = restore_order(id: 0, cgroups: 0, supplied: 0, flags: UInt32(RESTORE_ORDER_WORKING_SET))
-    var message = withUnsafeBytes(of: order) { Array($0) }
-    for (ranges, written) in [(workingSet.written, UInt64(1)), (workingSet.read, 0)] {
-      for range in ranges {
-        let encoded = restore_range(start: range.start, length: range.length, written: written)
-        withUnsafeBytes(of: encoded) { message.append(contentsOf: $0) }
-      }
-    }
-    guard (try? socket.send(message)) != nil else { return false }
+    let own = workingSet.pagesToOwn(of: manifest)
+    let used = WorkingSet.maximumRanges - workingSet.written.count - workingSet.read.count
+    guard send([workingSet.written, workingSet.read, Array(own.prefix(used)), []]) else { return false }
     return state.withLock { state in
       if state.isOpen { state.workingSet = workingSet }
+      state.unwatch()
       return state.isOpen
     }
+  }
+
+  /// Has clones map pages of files one by one, as long as no working set is known: what they have mapped then is what
+  /// they use.
+  private func watch() {
+    let watched = manifest.process.mappings.filter(\.canBeMappedAhead)
+      .prefix(WorkingSet.maximumRanges).map { WorkingSet.Range(start: $0.start, length: $0.end - $0.start) }
+    _ = send([[], [], [], watched])
+  }
+
+  /// Tells the template what to do with ranges of pages, a list for each enum restore_use.
+  private func send(_ ranges: [[WorkingSet.Range]]) -> Bool {
+    var order = restore_order()
+    order.flags = UInt32(RESTORE_ORDER_WORKING_SET)
+    let counts = ranges.map { UInt32($0.count) }
+    order.ranges = (counts[0], counts[1], counts[2], counts[3])
+    var message = withUnsafeBytes(of: order) { Array($0) }
+    for range in ranges.joined() {
+      withUnsafeBytes(of: restore_range(start: range.start, length: range.length)) { message.append(contentsOf: $0) }
+    }
+    return (try? socket.send(message)) != nil
   }
 
   /// Whether it can be cloned: it is neither closed nor has it ended.
@@ -171,14 +198,17 @@ public final class Template: Sendable {
       case .connection: sandbox.connection
       }
     }
-    let id = state.withLock { state in
+    let (id, isWatched) = state.withLock { state in
       defer { state.nextID = state.nextID == .max ? 1 : state.nextID + 1 }
-      return state.nextID
+      return (state.nextID, state.workingSet == nil)
     }
-    let arm = release == nil ? 0 : UInt32(RESTORE_ORDER_ARM)
-    let order = restore_order(
-      id: id, cgroups: UInt32(sandbox.cgroupTasks.count), supplied: UInt32(supplied.count),
-      flags: UInt32(RESTORE_ORDER_TOUCH) | arm)
+    var order = restore_order()
+    order.id = id
+    order.cgroups = UInt32(sandbox.cgroupTasks.count)
+    order.supplied = UInt32(supplied.count)
+    order.flags = UInt32(RESTORE_ORDER_TOUCH)
+    if release != nil { order.flags |= UInt32(RESTORE_ORDER_ARM) }
+    if isWatched { order.flags |= UInt32(RESTORE_ORDER_WATCH) }
     let process = try await outcome(of: id, in: sandbox, processID: nil) {
       try socket.send(
         withUnsafeBytes(of: order) { Array($0) },
@@ -218,8 +248,13 @@ public final class Template: Sendable {
     }.get()
   }
 
-  private func receive(_ report: restore_report) {
+  private func receive(_ report: restore_report, _ descriptors: [FileDescriptor]) {
     switch report.kind {
+    case RESTORE_REPORT_WATCHED.rawValue:
+      state.withLock { state in
+        state.watches += descriptors
+        if state.workingSet != nil || !state.isOpen { state.unwatch() }
+      }
     case RESTORE_REPORT_CLONED.rawValue:
       guard report.value > 0 else {
         finish(report.id, .failure(RestoreError(report)))
@@ -265,6 +300,7 @@ public final class Template: Sendable {
   private func lost() {
     let pending = state.withLock { state in
       state.isOpen = false
+      state.unwatch()
       defer { state.pending = [:] }
       return Array(state.pending.values)
     }

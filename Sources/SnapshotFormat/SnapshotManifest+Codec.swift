@@ -4,7 +4,7 @@ extension SnapshotManifest {
   /// First bytes of a manifest of this architecture.
   static let magic: [UInt8] = Array("THAWSNAPx86_64\0\0".utf8)
   /// The layout's version; another one is refused.
-  static let version: UInt32 = 4
+  static let version: UInt32 = 5
   /// The longest manifest that is read, in bytes.
   public static let maximumBytes = 64 << 20
 

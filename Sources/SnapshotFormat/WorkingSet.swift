@@ -1,7 +1,8 @@
 internal import Crypto
 
 /// The pages that a restored process is known to use until its first reply: recorded once from a real one; those that
-/// it wrote are copied ahead of need in every later clone, the pages of files that it read are mapped. It is advice: a wrong one costs time or memory, never correctness.
+/// it wrote every later clone has as its own ahead of need, the pages of files that it read are mapped. It is advice: a
+/// wrong one costs time or memory, never correctness.
 ///
 /// On disk it is the file `working-set` beside the manifest: magic, version, the image's checksum, the ranges, and the
 /// SHA-256 of everything before.
@@ -49,11 +50,21 @@ public struct WorkingSet: Sendable, Equatable {
     return joined.prefix(limit).sorted { $0.start < $1.start }
   }
 
-  /// How many bytes every clone copies ahead.
+  /// The pages of files in windows of 64 KB: what a disk had better read of them.
+  public var readWindows: [Range] {
+    let window: UInt64 = 64 << 10
+    let windows = read.map { range in
+      let start = range.start / window * window
+      return Range(start: start, length: (range.start + range.length - start + window - 1) / window * window)
+    }
+    return WorkingSet.joined(windows, atMost: .max)
+  }
+
+  /// How many bytes every clone has of its own ahead of need.
   public var bytes: UInt64 { written.reduce(0) { $0 + $1.length } }
 
   private static let magic = Array("THAWWSET".utf8)
-  private static let version: UInt32 = 1
+  private static let version: UInt32 = 2
   private static let digestBytes = 32
 
   /// The file's bytes; `imageDigest` binds it to the snapshot it was recorded with.

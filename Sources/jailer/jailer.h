@@ -51,7 +51,7 @@ int cgroup_remove(struct cgroup *cgroup);  // answers 0 when the directories are
 void cgroups_end(void);
 
 // confine.c: what a program is stripped of before it runs.
-int confine_prepare(struct failure *failure); // makes the seccomp filter
+int confine_prepare(struct failure *failure); // makes the seccomp filters
 void confine_init(void);                      // pid 1 keeps what it needs to start the program
 int confine(uint32_t user, struct failure *failure);
 

@@ -19,10 +19,15 @@ enum {
   SYS_read = 0,
   SYS_write = 1,
   SYS_open = 2,
+  SYS_poll = 7,
+  SYS_lseek = 8,
   SYS_mmap = 9,
   SYS_mprotect = 10,
   SYS_rt_sigprocmask = 14,
   SYS_munmap = 11,
+  SYS_ioctl = 16,
+  SYS_pread64 = 17,
+  SYS_pwrite64 = 18,
   SYS_mremap = 25,
   SYS_madvise = 28,
   SYS_sendto = 44,
@@ -36,8 +41,11 @@ enum {
   SYS_waitid = 247,
   SYS_unshare = 272,
   SYS_dup3 = 292,
+  SYS_userfaultfd = 323,
+  SYS_sendmsg = 46,
   SYS_setns = 308,
   SYS_clone3 = 435,
+  SYS_process_madvise = 440,
   SYS_close_range = 436,
 };
 
@@ -48,6 +56,7 @@ enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIV
 enum { EMSGSIZE = 90, EINVAL = 22, ETIMEDOUT = 110, ECHILD = 10 };
 enum { P_PID = 1, WNOHANG = 1, WEXITED = 4, WNOWAIT = 0x1000000, WALL = 0x40000000, CLD_EXITED = 1 };
 enum { AT_NULL = 0, AT_SYSINFO_EHDR = 33 };
+enum { PIDFD_SELF = -10001 }; // linux/pidfd.h: the thread group
 enum { CONTROL = 0, PROGRAM = 1, IMAGE = 2 };
 
 static inline long call6(long n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
@@ -65,8 +74,9 @@ static struct restore_program *program = (struct restore_program *)RESTORE_PROGR
 static struct restore_shared *const shared = (struct restore_shared *)RESTORE_SHARED;
 static char stack[16384] __attribute__((aligned(64), used));
 static struct restore_report report;
+// What clones are known to use, and where in it each use begins.
 static struct restore_range working_set[RESTORE_WORKING_SET_RANGES];
-static u64 working_set_count;
+static const struct restore_range *uses[RESTORE_USES + 1] = {working_set, working_set, working_set, working_set, working_set};
 static u64 control = CONTROL;
 
 static u64 clock_offset; // of the time namespace that this process is in
@@ -80,10 +90,31 @@ static u64 clock(int number) {
 // As the daemon's clock, also in a clone.
 static u64 now(void) { return clock(CLOCK_MONOTONIC) - clock_offset; }
 
+struct message_header {
+  void *name;
+  u32 name_length, pad0;
+  struct restore_range *vectors;
+  u64 vector_count;
+  void *ancillary;
+  u64 ancillary_length;
+  int flags, pad1;
+};
+
 static void send_report(enum restore_report_kind kind, int64_t value) {
   report.kind = kind;
   report.value = value;
   call6(SYS_sendto, control, (u64)&report, sizeof report, 0x4000 /* MSG_NOSIGNAL */, 0, 0);
+}
+
+// A report that brings a descriptor, which is closed here.
+static void send_report_with(enum restore_report_kind kind, long descriptor) {
+  report.kind = kind;
+  report.value = 0;
+  struct restore_range vector = {(u64)&report, sizeof report};
+  u64 ancillary[3] = {20, 1 | 1ull << 32 /* SOL_SOCKET, SCM_RIGHTS */, (u64)descriptor};
+  struct message_header header = {.vectors = &vector, .vector_count = 1, .ancillary = ancillary, .ancillary_length = sizeof ancillary};
+  call(SYS_sendmsg, control, &header, 0x4000 /* MSG_NOSIGNAL */);
+  call(SYS_close, descriptor, 0, 0);
 }
 
 __attribute__((noreturn)) static void fail(u32 phase, u64 index, u32 number, long result, const u64 *arguments) {
@@ -220,11 +251,116 @@ __attribute__((noinline)) static long clone_thread(struct restore_thread *thread
   return result;
 }
 
-// Lets the kernel copy (or map) the pages that the process will use, many at a time: cheaper than one fault each. A range for which that fails is no
-// mistake: the working set is advice.
+struct io_vector {
+  u64 base, length;
+};
+
+// madvise(2) of many ranges: in one call, where the kernel takes that (6.13). What it refuses is no mistake: the working set is advice.
+static void advise(enum restore_use use, int advice) {
+  const struct restore_range *range = uses[use], *end = uses[use + 1];
+  while (range < end) {
+    u64 count = (u64)(end - range);
+    long result = call6(SYS_process_madvise, (u64)PIDFD_SELF, (u64)range, count < 1024 ? count : 1024, advice, 0, 0);
+    if (is_error(result)) break;
+    for (u64 done = (u64)result; done && done >= range->length; range++) done -= range->length;
+    if ((u64)(end - range) + 1024 > count && range < end) break; // it stopped early
+  }
+  for (; range < end; range++) call(SYS_madvise, range->start, range->length, advice);
+}
+
+// Has the pages that the process will use there before it needs them, many at a time: cheaper than one fault each.
 static void touch_working_set(int arming) {
-  for (const struct restore_range *range = working_set; range < working_set + working_set_count; range++)
-    if (range->written || arming) call(SYS_madvise, range->start, range->length, range->written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+  advise(RESTORE_USE_WRITTEN, MADV_POPULATE_WRITE);
+  if (arming) advise(RESTORE_USE_READ, MADV_POPULATE_READ);
+}
+
+// Pages that clones write are handed over to them: when the template has cloned itself it lets go of its own, so that the clone is the only one that
+// has them, and need not copy them. Afterwards, while nobody waits, it makes its own anew of what it has put aside. Without the memory for that it ends.
+static u64 kept, kept_length; // where, and how many bytes; 0 if there is nothing to hand over
+static int is_handed_over;
+
+static void copy(u64 to, u64 from, u64 length) { __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(length)::"memory"); }
+
+// Puts aside what the written pages hold. Where that is too much, or not to be had, clones copy them.
+static void keep_written(void) {
+  const struct restore_range *first = uses[RESTORE_USE_WRITTEN], *end = uses[RESTORE_USE_WRITTEN + 1];
+  if (kept) call(SYS_munmap, kept, kept_length, 0);
+  kept = kept_length = 0;
+  u64 length = 0;
+  for (const struct restore_range *range = first; range < end; range++) length += range->length;
+  // A fork takes back what the process before it was given.
+  if (length == 0 || length > RESTORE_HANDED_OVER_BYTES || program->processes) return;
+  for (const struct restore_range *range = first; range < end; range++)
+    if (is_error(call(SYS_madvise, range->start, range->length, MADV_POPULATE_WRITE))) return;
+  long place = call6(SYS_mmap, 0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (is_error(place)) return;
+  if (is_error(call(SYS_madvise, place, length, MADV_DONTFORK))) {
+    call(SYS_munmap, place, length, 0);
+    return;
+  }
+  kept = (u64)place, kept_length = length;
+  u64 to = kept;
+  for (const struct restore_range *range = first; range < end; to += range++->length) copy(to, range->start, range->length);
+}
+
+static void hand_over_written(void) {
+  if (!kept) return;
+  advise(RESTORE_USE_WRITTEN, MADV_DONTNEED);
+  is_handed_over = 1;
+}
+
+static void replenish_written(void) {
+  if (!is_handed_over) return;
+  advise(RESTORE_USE_WRITTEN, MADV_POPULATE_WRITE);
+  const struct restore_range *range = uses[RESTORE_USE_WRITTEN];
+  for (u64 from = kept; range < uses[RESTORE_USE_WRITTEN + 1]; from += range++->length) copy(range->start, from, range->length);
+  is_handed_over = 0;
+}
+
+// A userfaultfd that sees nothing: while it is registered for a mapping, the kernel maps only the pages that are asked for, not their neighbours too.
+// Answers the descriptor.
+static long map_singly(enum restore_use use) {
+  struct {
+    u64 api, features, ioctls;
+  } api = {0xaa, 1 << 15 /* UFFD_FEATURE_WP_ASYNC */, 0};
+  long file = call(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */, 0, 0);
+  if (is_error(file)) return file;
+  if (is_error(call(SYS_ioctl, file, 0xc018aa3f /* UFFDIO_API */, &api))) {
+    call(SYS_close, file, 0, 0);
+    return -EINVAL;
+  }
+  for (const struct restore_range *range = uses[use]; range < uses[use + 1]; range++) {
+    struct {
+      u64 start, length, mode, ioctls;
+    } registration = {range->start, range->length, 2 /* UFFDIO_REGISTER_MODE_WP */, 0};
+    call(SYS_ioctl, file, 0xc020aa00 /* UFFDIO_REGISTER */, &registration);
+  }
+  return file;
+}
+
+// Maps the pages of files that clones read, and no others, so that clones have them from their first instruction.
+static void map_read(void) {
+  long file = map_singly(RESTORE_USE_READ);
+  if (is_error(file)) return;
+  advise(RESTORE_USE_READ, MADV_POPULATE_READ);
+  call(SYS_close, file, 0, 0);
+  long memory = call(SYS_open, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0);
+  if (is_error(memory)) return;
+  for (const struct restore_range *range = uses[RESTORE_USE_OWN]; range < uses[RESTORE_USE_OWN + 1]; range++) {
+    u64 word;
+    if (call6(SYS_pread64, memory, (u64)&word, sizeof word, range->start, 0, 0) == sizeof word)
+      call6(SYS_pwrite64, memory, (u64)&word, sizeof word, range->start, 0, 0);
+  }
+  call(SYS_close, memory, 0, 0);
+}
+
+// Whether the daemon has sent something, or does so soon.
+static int is_order_waiting(int milliseconds) {
+  struct {
+    int descriptor;
+    short events, revents;
+  } item = {(int)control, 1, 0};
+  return call(SYS_poll, &item, 1, milliseconds) != 0;
 }
 
 // Waits until the daemon says go: from here on everything is done but user code.
@@ -269,6 +405,10 @@ __attribute__((noreturn)) static void leave(void) {
 __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) {
   // A fork takes back what was copied ahead: with other processes it comes last.
   int touch = flags & RESTORE_ORDER_TOUCH, last = program->processes != 0;
+  if (flags & RESTORE_ORDER_WATCH) {
+    long file = map_singly(RESTORE_USE_WATCHED);
+    if (!is_error(file)) send_report_with(RESTORE_REPORT_WATCHED, file);
+  }
   if (touch && !last) touch_working_set(flags & RESTORE_ORDER_ARM);
   report.touched = now();
   make_process();
@@ -303,25 +443,11 @@ static long fork_process(struct restore_program *child, u64 exit_signal) {
   return result;
 }
 
-struct io_vector {
-  void *base;
-  u64 length;
-};
-struct message_header {
-  void *name;
-  u32 name_length, pad0;
-  struct io_vector *vectors;
-  u64 vector_count;
-  void *ancillary;
-  u64 ancillary_length;
-  int flags, pad1;
-};
-
 // Waits for an order to clone; answers how many descriptors came with it. A new working set is taken in on the way. Ends the template when the
 // daemon has closed the socket.
 static u32 receive_order(struct restore_order *order, u32 *descriptors) {
   static char ancillary[16 + 4 * RESTORE_ORDER_DESCRIPTORS] __attribute__((aligned(8)));
-  struct io_vector vectors[2] = {{order, sizeof *order}, {working_set, sizeof working_set}};
+  struct restore_range vectors[2] = {{(u64)order, sizeof *order}, {(u64)working_set, sizeof working_set}};
   struct message_header header;
   for (;;) {
     header = (struct message_header){.vectors = vectors, .vector_count = 2, .ancillary = ancillary, .ancillary_length = sizeof ancillary};
@@ -330,7 +456,10 @@ static u32 receive_order(struct restore_order *order, u32 *descriptors) {
     while (result == -4 /* EINTR */);
     if (result < (long)sizeof *order) call(SYS_exit_group, 0, 0, 0);
     if (!(order->flags & RESTORE_ORDER_WORKING_SET)) break;
-    working_set_count = ((u64)result - sizeof *order) / sizeof *working_set;
+    for (int use = 0; use < RESTORE_USES; use++) uses[use + 1] = uses[use] + order->ranges[use];
+    if (uses[RESTORE_USES] != working_set + ((u64)result - sizeof *order) / sizeof *working_set) call(SYS_exit_group, 0, 0, 0);
+    keep_written();
+    map_read();
   }
   u32 count = 0;
   if (header.ancillary_length >= 16) {
@@ -389,17 +518,16 @@ static char *put_offset(char *text, const char *name, int64_t offset) {
 // clock's offset: where that fails, the offset of the namespace before (a new one begins with its values); 0, the host's clocks, where there is none.
 static u64 set_clocks(void) {
   static u64 last;
-  static const char name[] = "/proc/self/timens_offsets";
+  static long file = -1;
   if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) return last;
-  long file = call(SYS_open, name, O_WRONLY | O_CLOEXEC, 0);
+  if (file < 0) file = call(SYS_open, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC, 0);
   if (file < 0) return last;
   char text[128];
   u64 offset = program->monotonic - clock(CLOCK_MONOTONIC);
   char *end = put_offset(text, "monotonic", (int64_t)offset);
   end = put_offset(end, "boottime", (int64_t)(program->boottime - clock(CLOCK_BOOTTIME)));
-  long result = call(SYS_write, file, text, end - text);
-  call(SYS_close, file, 0, 0);
-  if (result >= 0) last = offset;
+  call(SYS_lseek, file, 0, 0);
+  if (call(SYS_write, file, text, end - text) >= 0) last = offset;
   return last;
 }
 
@@ -410,6 +538,7 @@ __attribute__((noreturn)) static void serve(void) {
     u32 count = receive_order(&order, descriptors);
     report.id = order.id;
     report.ordered = now();
+    replenish_written();
     long result = -EMSGSIZE;
     u32 expected = 1 + order.cgroups + order.supplied + (order.flags & RESTORE_ORDER_ARM ? 1 : 0);
     if (count == expected && order.supplied <= RESTORE_SLOT_FREE - RESTORE_SLOT_SUPPLIED) {
@@ -425,8 +554,12 @@ __attribute__((noreturn)) static void serve(void) {
         }
       }
     }
+    // Who comes next need not wait for pages to be made anew.
+    if (result > 0 && !is_order_waiting(0)) hand_over_written();
     for (u32 i = 0; i < count; i++) call(SYS_close, descriptors[i], 0, 0);
     send_report(RESTORE_REPORT_CLONED, result);
+    // The clone has the processor first, if there is but one.
+    if (is_handed_over && !is_order_waiting(2)) replenish_written();
   }
 }
 
@@ -466,11 +599,12 @@ __attribute__((noreturn, used)) void restorer_main(const u64 *initial_stack) {
     if (word[0] == AT_SYSINFO_EHDR) vdso = word[1];
   // Our own text becomes an anonymous copy: the executable must be unmapped before PR_SET_MM_EXE_FILE is allowed to replace it.
   u64 start = (u64)__restorer_start, length = (u64)__restorer_end - start;
-  long copy = call6(SYS_mmap, 0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (is_error(copy)) fail(RESTORE_PHASE_SETUP, 0, SYS_mmap, copy, 0);
-  for (u64 i = 0; i < length / 8; i++) ((volatile u64 *)copy)[i] = ((u64 *)start)[i];
-  call(SYS_mprotect, copy, length, PROT_READ | PROT_WRITE | PROT_EXEC);
-  long result = call6(SYS_mremap, copy, length, length, 3, start, 0);
+  long own = call6(SYS_mmap, 0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (is_error(own)) fail(RESTORE_PHASE_SETUP, 0, SYS_mmap, own, 0);
+  for (u64 i = 0; i < length / 8; i++)
+    if (((u64 *)start)[i]) ((volatile u64 *)own)[i] = ((u64 *)start)[i]; // what is zero needs no page yet
+  call(SYS_mprotect, own, length, PROT_READ | PROT_WRITE | PROT_EXEC);
+  long result = call6(SYS_mremap, own, length, length, 3, start, 0);
   if (is_error(result)) fail(RESTORE_PHASE_SETUP, 1, SYS_mremap, result, 0);
   // The program: its first page tells its size.
   result = call6(SYS_mmap, RESTORE_PROGRAM_BASE, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, PROGRAM, 0);

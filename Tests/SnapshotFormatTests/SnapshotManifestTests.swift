@@ -46,7 +46,7 @@ func sample() -> SnapshotManifest {
         resourceLimits: [ResourceLimit(resource: 7, current: 1024, maximum: .max)],
         credentials: Credentials(
           userIDs: [993, 993, 993], groupIDs: [993, 993, 993], groups: [1, 2], noNewPrivileges: true, dumpable: true),
-        seccompFilters: [[1, 2, 3]],
+        seccompFilters: [[1, 2, 3], [4]],
         descriptors: [
           Descriptor(
             number: 0, description: 0, statusFlags: 2, closeOnExec: false, kind: .file(path: "/dev/null", offset: 0)),

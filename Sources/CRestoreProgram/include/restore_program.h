@@ -101,24 +101,35 @@ struct restore_program {
 #define RESTORE_SLOT_SUPPLIED 2 // one for each role
 #define RESTORE_SLOT_FREE 8     // the compiler's own begin here
 
+// What clones are known to do with a range of pages.
+enum restore_use {
+  RESTORE_USE_WRITTEN = 0, // they write it
+  RESTORE_USE_READ = 1,    // they read it: pages of a file
+  RESTORE_USE_OWN = 2,     // one page of a private mapping of a file, which becomes the template's own: a fork copies a mapping's page table only if it has one
+  RESTORE_USE_WATCHED = 3, // a mapping of a file, of which it is not known yet what is read
+  RESTORE_USES = 4,
+};
+
 // Daemon to template, with descriptors: the sandbox's pidfd, `cgroups` descriptors of cgroup files, `supplied` descriptors, and for an armed clone
-// the eventfd that it waits on. With RESTORE_ORDER_WORKING_SET there are no descriptors, and struct restore_range follow: the pages that every clone
-// is known to use.
+// the eventfd that it waits on. With RESTORE_ORDER_WORKING_SET there are no descriptors, and struct restore_range follow, use by use.
 struct restore_order {
   uint32_t id;
   uint32_t cgroups;
   uint32_t supplied;
   uint32_t flags;
+  uint32_t ranges[RESTORE_USES]; // how many follow of each use; all in all at most RESTORE_WORKING_SET_RANGES
 };
 #define RESTORE_ORDER_DESCRIPTORS 16
 #define RESTORE_ORDER_TOUCH 1       // flags: have the working set's pages there first, so that user code does not fault on each
 #define RESTORE_ORDER_ARM 2         // flags: wait for the eventfd before the first instruction of user code
 #define RESTORE_ORDER_WORKING_SET 4 // flags: no clone; what follows replaces the template's working set
+#define RESTORE_ORDER_WATCH 8       // flags: the clone maps pages of the watched mappings one by one, as it needs them; a report brings the userfaultfd
 #define RESTORE_WORKING_SET_RANGES 4096
+#define RESTORE_HANDED_OVER_BYTES (64ULL << 20) // of written pages: the template holds them once more
 
+// Whole pages, as struct iovec of linux/uio.h.
 struct restore_range {
-  uint64_t start, length; // bytes, whole pages
-  uint64_t written;       // 1: the clone will write them; 0: it will read them, which is worth the trouble only ahead of time, in an armed clone
+  uint64_t start, length; // bytes
 };
 
 enum restore_report_kind {
@@ -127,6 +138,7 @@ enum restore_report_kind {
   RESTORE_REPORT_DONE = 3,     // the clone is about to run user code
   RESTORE_REPORT_FAILED = 4,   // value: -errno of the operation described
   RESTORE_REPORT_ARMED = 5,    // the clone waits for its eventfd
+  RESTORE_REPORT_WATCHED = 6,  // with a descriptor: as long as it is open, the clone maps pages of the watched mappings one by one
 };
 
 enum restore_phase_name {
