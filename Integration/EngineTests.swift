@@ -256,17 +256,11 @@ struct EngineTests {
               }
             }
         })
-      // Whether their bytes are the file's is what `check` has shown: programs run on them.
-      let readOnly = original.manifest.process.mappings.filter { mapping in
-        guard case .file = mapping.backing else { return false }
-        return !mapping.protection.contains(.write)
-      }
-      func isOwnCopy(_ place: Place) -> Bool {
-        before[place] == nil && place.process == original.manifest.process.processID
-          && readOnly.contains { ($0.start..<$0.end).contains(place.address) }
-      }
-      let different = Set(before.keys).union(after.keys)
-        .filter { before[$0] != after[$0] && !kept.contains($0) && !isOwnCopy($0) }
+      // A page that only the clone has stored must be the template's copy of the file's.
+      let areOwnCopies = try after.filter { before[$0.key] == nil && !kept.contains($0.key) }
+        .allSatisfy { try bench.fileBytes(of: original.manifest, at: $0.key.address) == $0.value }
+      #expect(areOwnCopies)
+      let different = before.keys.filter { before[$0] != after[$0] && !kept.contains($0) }
       #expect(different.isEmpty, "\(different.map { "\($0.process): " + String($0.address, radix: 16) }.sorted())")
       #expect(before.count > 10)
       await clone.end()

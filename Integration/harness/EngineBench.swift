@@ -1,5 +1,5 @@
 package import Checkpoint
-internal import Foundation
+package import Foundation
 internal import Linux
 internal import Logging
 package import Restore
@@ -130,6 +130,22 @@ package final class EngineBench: Sendable {
         SuppliedDescriptor(role: .connection, identity: .tcp(localPort: program.port)),
       ], directory: target, quiescenceLimit: quiescenceLimit)
     return (target, manifest, timings)
+  }
+
+  /// The page of a file that the first process has mapped at `address`, zeros past the file's end; nil if none is.
+  package func fileBytes(of manifest: SnapshotManifest, at address: UInt64) throws -> Data? {
+    guard let mapping = manifest.process.mappings.first(where: { ($0.start..<$0.end).contains(address) }),
+      case .file(let index, let offset) = mapping.backing
+    else { return nil }
+    var path = manifest.compatibility.files[Int(index)].path
+    if path.hasPrefix("/var/task/") { path = programs.string + path.dropFirst("/var/task".count) }
+    let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
+    defer { try? file.close() }
+    var bytes = [UInt8](repeating: 0, count: 4096)
+    _ = try bytes.withUnsafeMutableBytes {
+      try file.read(fromAbsoluteOffset: Int64(offset + address - mapping.start), into: $0)
+    }
+    return Data(bytes)
   }
 
   package func template(_ snapshot: FilePath, _ base: SandboxSpecification? = nil) async throws -> Template {

@@ -105,7 +105,7 @@ extension Fleet {
   ///
   /// Only while the clone's own template lives: without it every page would seem to be the clone's alone.
   func recordWorkingSet(_ revision: String, of processID: Int32, from template: Template) async {
-    guard template.workingSet == nil, await currentTemplate(revision) === template, template.isOpen else { return }
+    guard await currentTemplate(revision) === template, template.isOpen, template.workingSet == nil else { return }
     do {
       let workingSet = try WorkingSet(usedBy: processID, of: template.manifest)
       guard template.use(workingSet) else { return }

@@ -29,12 +29,14 @@ public final class Template: Sendable {
     var nextID: UInt32 = 1
     var pending: [UInt32: Pending] = [:]
     var workingSet: WorkingSet?
-    /// What makes clones map pages of files one by one, until the working set is known.
-    var watches: [FileDescriptor] = []
+    /// The clones that map pages of files one by one, until the working set is known or they end; and by what, when they
+    /// have sent it.
+    var watches: [UInt32: FileDescriptor?] = [:]
+
+    mutating func unwatch(_ id: UInt32) { try? watches.removeValue(forKey: id)??.close() }
 
     mutating func unwatch() {
-      for watch in watches { try? watch.close() }
-      watches = []
+      for id in watches.keys { unwatch(id) }
     }
   }
   private let state = Mutex(State())
@@ -98,6 +100,7 @@ public final class Template: Sendable {
       if let report, let template {
         template.receive(report, message?.descriptors ?? [])
       } else {
+        for descriptor in message?.descriptors ?? [] { try? descriptor.close() }
         template?.lost()
       }
     }
@@ -136,9 +139,11 @@ public final class Template: Sendable {
   ///
   /// - Returns: false if the template is gone.
   @discardableResult public func use(_ workingSet: WorkingSet) -> Bool {
-    let own = workingSet.pagesToOwn(of: manifest)
-    let used = WorkingSet.maximumRanges - workingSet.written.count - workingSet.read.count
-    guard send([workingSet.written, workingSet.read, Array(own.prefix(used)), []]) else { return false }
+    // Without a page of its own a mapping's read pages are of no use to clones.
+    let room = WorkingSet.maximumRanges - workingSet.written.count
+    let own = workingSet.pagesToOwn(of: manifest).prefix(room)
+    let read = workingSet.read.prefix(room - own.count)
+    guard send([workingSet.written, Array(read), Array(own), []]) else { return false }
     return state.withLock { state in
       if state.isOpen { state.workingSet = workingSet }
       state.unwatch()
@@ -200,7 +205,10 @@ public final class Template: Sendable {
     }
     let (id, isWatched) = state.withLock { state in
       defer { state.nextID = state.nextID == .max ? 1 : state.nextID + 1 }
-      return (state.nextID, state.workingSet == nil)
+      // One of the first will do.
+      let isWatched = state.workingSet == nil && state.watches.count < 4
+      if isWatched { state.watches[state.nextID] = .some(nil) }
+      return (state.nextID, isWatched)
     }
     var order = restore_order()
     order.id = id
@@ -251,10 +259,12 @@ public final class Template: Sendable {
   private func receive(_ report: restore_report, _ descriptors: [FileDescriptor]) {
     switch report.kind {
     case RESTORE_REPORT_WATCHED.rawValue:
-      state.withLock { state in
-        state.watches += descriptors
-        if state.workingSet != nil || !state.isOpen { state.unwatch() }
+      let isWanted = state.withLock { state in
+        guard descriptors.count == 1, state.watches[report.id] != nil else { return false }
+        state.watches[report.id] = descriptors[0]
+        return true
       }
+      if !isWanted { for descriptor in descriptors { try? descriptor.close() } }
     case RESTORE_REPORT_CLONED.rawValue:
       guard report.value > 0 else {
         finish(report.id, .failure(RestoreError(report)))
@@ -285,7 +295,11 @@ public final class Template: Sendable {
   }
 
   private func finish(_ id: UInt32, _ result: Result<RestoredProcess, RestoreError>) {
-    state.withLock { $0.pending.removeValue(forKey: id) }?.continuation.resume(returning: result)
+    let pending = state.withLock { state in
+      if case .failure = result { state.unwatch(id) }
+      return state.pending.removeValue(forKey: id)
+    }
+    pending?.continuation.resume(returning: result)
   }
 
   /// A clone that is killed on its way (by the out-of-memory killer, say) reports nothing: its end is its word.

@@ -251,11 +251,7 @@ __attribute__((noinline)) static long clone_thread(struct restore_thread *thread
   return result;
 }
 
-struct io_vector {
-  u64 base, length;
-};
-
-// madvise(2) of many ranges: in one call, where the kernel takes that (6.13). What it refuses is no mistake: the working set is advice.
+// madvise(2) of many ranges: in one call, where the kernel takes that (PIDFD_SELF since 6.17). What it refuses is no mistake: the working set is advice.
 static void advise(enum restore_use use, int advice) {
   const struct restore_range *range = uses[use], *end = uses[use + 1];
   while (range < end) {
@@ -318,6 +314,7 @@ static void replenish_written(void) {
 }
 
 // A userfaultfd that sees nothing: while it is registered for a mapping, the kernel maps only the pages that are asked for, not their neighbours too.
+// It does not take files that are mapped shared and cannot be written.
 // Answers the descriptor.
 static long map_singly(enum restore_use use) {
   struct {
@@ -538,7 +535,6 @@ __attribute__((noreturn)) static void serve(void) {
     u32 count = receive_order(&order, descriptors);
     report.id = order.id;
     report.ordered = now();
-    replenish_written();
     long result = -EMSGSIZE;
     u32 expected = 1 + order.cgroups + order.supplied + (order.flags & RESTORE_ORDER_ARM ? 1 : 0);
     if (count == expected && order.supplied <= RESTORE_SLOT_FREE - RESTORE_SLOT_SUPPLIED) {
@@ -554,12 +550,13 @@ __attribute__((noreturn)) static void serve(void) {
         }
       }
     }
-    // Who comes next need not wait for pages to be made anew.
+    // Who waits already need not wait for pages to be made anew.
     if (result > 0 && !is_order_waiting(0)) hand_over_written();
     for (u32 i = 0; i < count; i++) call(SYS_close, descriptors[i], 0, 0);
     send_report(RESTORE_REPORT_CLONED, result);
-    // The clone has the processor first, if there is but one.
-    if (is_handed_over && !is_order_waiting(2)) replenish_written();
+    // The clone has the processor first, if there is but one. Whatever is sent next finds the template complete.
+    if (is_handed_over) is_order_waiting(2);
+    replenish_written();
   }
 }
 

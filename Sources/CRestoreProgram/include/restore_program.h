@@ -125,7 +125,7 @@ struct restore_order {
 #define RESTORE_ORDER_WORKING_SET 4 // flags: no clone; what follows replaces the template's working set
 #define RESTORE_ORDER_WATCH 8       // flags: the clone maps pages of the watched mappings one by one, as it needs them; a report brings the userfaultfd
 #define RESTORE_WORKING_SET_RANGES 4096
-#define RESTORE_HANDED_OVER_BYTES (64ULL << 20) // of written pages: the template holds them once more
+#define RESTORE_HANDED_OVER_BYTES (32ULL << 20) // of written pages at most: the template holds them once more, and no clone's memory limit counts them
 
 // Whole pages, as struct iovec of linux/uio.h.
 struct restore_range {
