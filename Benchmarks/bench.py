@@ -229,7 +229,7 @@ def scale_table(results):
         restore, armed, fork = (statistics.median(figures[key]) / 1000 for key in ["restore", "armed", "fork"])
         rows.append([
             figures["axis"], str(figures["value"]), f"{restore:.2f}", f"{armed:.2f}", f"{fork:.2f}", f"{restore / fork:.2f}",
-            f"{figures['steps']['cloned'] / 1000:.2f}", f"{figures['frozen']:.0f}", f"{figures['template']:.0f}"])
+            f"{figures['steps']['cloned'] / 1000:.2f}", f"{statistics.median(figures['frozen']):.0f}", f"{figures['template']:.0f}"])
     return aligned(rows)
 
 

@@ -23,6 +23,8 @@ struct EngineMeasurement {
     var rounds: Int
     /// Clones that are there beside the measured ones.
     var alive: Int
+    /// Snapshots that are taken in turn with writing as many bytes to the same disk; nothing else is measured then.
+    var snapshots: Int?
   }
 
   struct Figures: Codable {
@@ -40,10 +42,12 @@ struct EngineMeasurement {
     var steps: [String: Double]
     /// Bytes that every clone copies ahead of need.
     var workingSet: UInt64
-    /// Bytes of the image, and milliseconds: how long the process stood still for it, until it was on the disk.
+    /// Bytes of the image, and milliseconds, for each snapshot: how long the process stood still for it, until it was on
+    /// the disk; and how long as many bytes took.
     var image: UInt64
-    var frozen: Double
-    var taken: Double
+    var frozen: [Double] = []
+    var taken: [Double] = []
+    var written: [Double] = []
     /// Milliseconds that the template took, checksums included.
     var template: Double
     /// Proportional set size of an idle clone beside the others, in bytes.
@@ -70,6 +74,11 @@ struct EngineMeasurement {
         SandboxSpecification.Mount(source: FilePath($0[0]), target: FilePath($0[1]))
       }, memoryBytes: 4 << 30)
     let program = try await bench.start(arguments: subject.arguments, specification: specification)
+    if let count = subject.snapshots {
+      let figures = try await measureSnapshots(count, of: program, named: subject.name, bench)
+      await program.end()
+      return figures
+    }
     let snapshot = try await bench.snapshot(program)
     let building = ContinuousClock.now
     let template = try await bench.template(snapshot.directory, specification)
@@ -77,9 +86,8 @@ struct EngineMeasurement {
     let seeded = bench.withSeed(snapshot.directory, specification)
     var figures = Figures(
       name: subject.name, restore: [], armed: [], fork: [], steps: [:], workingSet: 0,
-      image: snapshot.manifest.imageBytes, frozen: snapshot.timings.frozen / .milliseconds(1),
-      taken: (snapshot.timings.total - snapshot.timings.quiesce) / .milliseconds(1),
-      template: built / .milliseconds(1), clonePSS: 0)
+      image: snapshot.manifest.imageBytes, template: built / .milliseconds(1), clonePSS: 0)
+    figures.add(snapshot.timings)
     // The first clone shows which pages are written, as in the fleet.
     let first = try await start(template, in: seeded, bench) { process in
       template.use(try WorkingSet(usedBy: process.processID, of: snapshot.manifest))
@@ -120,6 +128,55 @@ struct EngineMeasurement {
     await template.close()
     await program.end()
     return figures
+  }
+
+  private func measureSnapshots(
+    _ count: Int, of program: HeldProgram, named name: String, _ bench: EngineBench
+  ) async throws -> Figures {
+    var figures = Figures(
+      name: name, restore: [], armed: [], fork: [], steps: [:], workingSet: 0, image: 0, template: 0, clonePSS: 0)
+    // Nothing that a disk could make smaller: numbers of a xorshift generator.
+    var state = UInt64.random(in: 1 ... .max)
+    let pattern = (0..<(64 << 20) / 8).map { _ in
+      state ^= state << 13
+      state ^= state >> 7
+      state ^= state << 17
+      return state
+    }
+    for _ in 0..<count {
+      sync()
+      let snapshot = try await bench.snapshot(program)
+      figures.add(snapshot.timings)
+      figures.image = snapshot.manifest.imageBytes
+      try FileManager.default.removeItem(atPath: snapshot.directory.string)
+      sync()
+      figures.written.append(try pattern.withUnsafeBytes { try writeDurably($0, Int(figures.image), in: bench.directory) })
+    }
+    return figures
+  }
+
+  /// Milliseconds to write as many bytes to a new file and have them on the disk, its name too.
+  private func writeDurably(
+    _ pattern: UnsafeRawBufferPointer, _ count: Int, in directory: FilePath
+  ) throws -> Double {
+    let path = directory.appending("written")
+    let begin = ContinuousClock.now
+    let file = try FileDescriptor.open(
+      path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: .ownerReadWrite)
+    var done = 0
+    while done < count {
+      let start = done % pattern.count
+      let piece = pattern[start..<(start + min(1 << 20, count - done, pattern.count - start))]
+      done += try file.writeAll(UnsafeRawBufferPointer(rebasing: piece))
+    }
+    guard fsync(file.rawValue) == 0 else { throw EngineBenchError("fsync: \(errno)") }
+    try file.close()
+    let parent = try FileDescriptor.open(directory, .readOnly, options: .closeOnExec)
+    guard fsync(parent.rawValue) == 0 else { throw EngineBenchError("fsync: \(errno)") }
+    try parent.close()
+    let time = (ContinuousClock.now - begin) / .milliseconds(1)
+    try FileManager.default.removeItem(atPath: path.string)
+    return time
   }
 
   /// One start in a blank sandbox, from the order to the first byte of the reply.
@@ -172,6 +229,13 @@ struct EngineMeasurement {
     let process = try await template.restore(into: sandbox)
     _ = try await blocking { try RuntimeStandIn.line(connection) }
     return (sandbox, connection, process)
+  }
+}
+
+extension EngineMeasurement.Figures {
+  fileprivate mutating func add(_ timings: CheckpointTimings) {
+    frozen.append(timings.frozen / .milliseconds(1))
+    taken.append((timings.total - timings.quiesce) / .milliseconds(1))
   }
 }
 

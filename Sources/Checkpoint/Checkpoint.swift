@@ -39,6 +39,9 @@ public struct CheckpointTimings: Sendable {
 
 /// Freezes the processes of a sandbox, and writes what is needed to make them again.
 public enum Checkpoint {
+  /// Has ready what the first snapshot would have to wait for. May be called at any time.
+  public static func prepare() { ChunkMemory.prepare() }
+
   /// Waits until the processes are quiet, stops them, and writes `manifest`, `image` and (if /tmp was not empty) `tmp/`
   /// into `directory`, synced. They go on
   /// afterwards.
@@ -83,64 +86,98 @@ public enum Checkpoint {
   ) throws -> (SnapshotManifest, Duration) {
     let clock = ContinuousClock()
     let start = clock.now
-    let tree = try FrozenTree.freeze(runtime: processID, initProcessID: initProcessID)
-    if let object = try SystemVObjects.all(of: processID).first {
-      throw CheckpointError.refused(
-        "the sandbox of \(ProcessStatistics.title(of: processID)) has \(object), which cannot be brought back")
+    // The disk takes the pages while the rest is read.
+    let pages = ConcurrentWork { (sources: () throws -> [PageCollection]) in
+      let image = try ImageWriter(path: directory.appending("image"))
+      return (try sources().map { try $0.collect(into: image) }, image)
     }
-    var memory = MemoryCollection(
-      image: try ImageWriter(path: directory.appending("image")), lowestAddress: RestorerRegion.end)
-    let collected = try collect(tree, &memory, supplied: supplied, initProcessID: initProcessID)
-    let temporary = "/proc/\(processID)/root/tmp"
-    if try !DirectoryCopy.names(in: temporary).isEmpty {
-      let copy = directory.appending("tmp")
-      try makeDirectory(copy)
-      try DirectoryCopy.copyContents(of: temporary, to: copy.string)
+    let tree: FrozenTree
+    var collected: Collected
+    let clocks: ClockReadings
+    do {
+      tree = try FrozenTree.freeze(runtime: processID, initProcessID: initProcessID)
+      if let object = try SystemVObjects.all(of: processID).first {
+        throw CheckpointError.refused(
+          "the sandbox of \(ProcessStatistics.title(of: processID)) has \(object), which cannot be brought back")
+      }
+      pages.begin(tree.processes.map { PageCollection($0) })
+      collected = try collect(tree, supplied: supplied, initProcessID: initProcessID)
+      let temporary = "/proc/\(processID)/root/tmp"
+      if try !DirectoryCopy.names(in: temporary).isEmpty {
+        let copy = directory.appending("tmp")
+        try makeDirectory(copy)
+        try DirectoryCopy.copyContents(of: temporary, to: copy.string)
+      }
+      clocks = try ClockReadings(ofProcess: processID)
+    } catch {
+      // Nothing reads what has been let go.
+      pages.abandon()
+      throw error
     }
-    let clocks = try ClockReadings(ofProcess: processID)
+    let (contents, image) = try pages.value()
+    for (index, pages) in contents.enumerated() {
+      collected.processes[index].mappings = collected.processes[index].mappings.map { $0.filled(with: pages[$0.start]) }
+    }
+    try collected.objects.write(to: image)
     let vdsoDigest = Array(SHA256.hash(data: tree.processes[0].vdso))
     tree.letGo()
     let frozen = clock.now - start
-    let files = memory.files
-    let (bytes, digest) = try memory.finish()
+    let (bytes, digest) = try image.end()
     var manifest = SnapshotManifest(
       compatibility: Compatibility(
         kernelRelease: try Kernel.release(), vectorFeatures: Kernel.vectorFeatures, vdsoDigest: vdsoDigest,
-        files: files),
+        files: collected.files),
       processes: collected.processes, clocks: clocks, imageBytes: bytes, imageDigest: digest,
       warnings: warnings + collected.warnings)
     manifest.zombies = collected.zombies
-    manifest.objects = collected.objects
+    manifest.objects = collected.objects.objects
     let path = directory.appending("manifest")
     let file = try FileDescriptor.open(
       path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: [.ownerReadWrite])
     try file.closeAfter { _ = try file.writeAll(manifest.encode()) }
     try Durability.synchronize(path)
+    try image.wait()
     try Durability.synchronize(directory)
     return (manifest, frozen)
   }
 
-  /// What was read of a frozen tree, but for the bytes of its memory.
+  /// Has a process's threads make system calls where this one waits for them. No thread is made meanwhile, as it would
+  /// stay here.
+  private static func onOneProcessor<T>(_ process: FrozenProcess, _ body: () throws -> T) rethrows -> T {
+    let everywhere = Affinity(of: 0)
+    process.processor = Affinity.here
+    process.processor?.apply(to: 0)
+    defer {
+      process.processor = nil
+      everywhere?.apply(to: 0)
+    }
+    return try body()
+  }
+
+  /// What was read of a frozen tree, but for its pages.
   private struct Collected {
     var processes: [ProcessState] = []
     var zombies: [Zombie]
-    var objects: [SharedObject] = []
+    var objects: SharedObjectCollection
+    var files: [Compatibility.File] = []
     var warnings: [String] = []
   }
 
   private static func collect(
-    _ tree: FrozenTree, _ memory: inout MemoryCollection, supplied: [SuppliedDescriptor], initProcessID: Int32
+    _ tree: FrozenTree, supplied: [SuppliedDescriptor], initProcessID: Int32
   ) throws -> Collected {
-    var result = Collected(zombies: tree.zombies)
-    var objects = try SharedObjectCollection(process: tree.processes[0].processID)
+    var result = Collected(
+      zombies: tree.zombies, objects: try SharedObjectCollection(process: tree.processes[0].processID))
+    var memory = MemoryCollection()
     var descriptions = OpenDescriptions()
     for (index, process) in tree.processes.enumerated() {
-      // First: the disk takes it while the rest is read.
-      let (mappings, library) = try memory.collect(process, objects: &objects)
+      let (mappings, library) = try memory.collect(process, objects: &result.objects)
       var descriptors = DescriptorCollection(process: process.processID, index: index, supplied: supplied)
-      let open = try descriptors.collect(&objects, &descriptions)
-      var state = try ProcessState(
-        process, mappings: mappings, library: library, descriptors: open, initProcessID: initProcessID)
+      let open = try descriptors.collect(&result.objects, &descriptions)
+      var state = try onOneProcessor(process) {
+        try ProcessState(
+          process, mappings: mappings, library: library, descriptors: open, initProcessID: initProcessID)
+      }
       state.fileLocks = descriptors.locks
       result.processes.append(state)
       result.warnings += descriptors.warnings
@@ -153,8 +190,7 @@ public enum Checkpoint {
     } catch {
       throw CheckpointError.refused("the process tree cannot be made again: \(error)")
     }
-    try memory.collect(&objects)
-    result.objects = objects.objects
+    result.files = memory.files
     return result
   }
 

@@ -13,8 +13,10 @@ final class FrozenProcess {
   var innerID: UInt32 { threads[0].innerID }
   /// The threads, the main one first, then by their id inside the sandbox.
   private(set) var threads: [(traced: TracedThread, innerID: UInt32)]
-  /// Its mappings.
+  /// Its mappings, without details.
   let areas: [MemoryArea]
+  /// A page of memory that is made for the answers of system calls, and taken away again; 0 if none could be had.
+  private(set) var scratch: UInt64 = 0
   let memory: ProcessMemory
   /// Address of a `syscall` instruction in the vDSO.
   let instruction: UInt64
@@ -51,7 +53,7 @@ final class FrozenProcess {
       func place(_ thread: (traced: TracedThread, innerID: UInt32)) -> UInt32 {
         thread.traced.threadID == processID ? 0 : thread.innerID
       }
-      let areas = try MemoryArea.all(of: processID)
+      let areas = try MemoryArea.all(of: processID, detailed: false)
       guard let library = areas.first(where: { $0.name == "[vdso]" }) else {
         throw CheckpointError(code: .refused, message: "\(ProcessStatistics.title(of: processID)) has no vDSO")
       }
@@ -84,8 +86,23 @@ final class FrozenProcess {
     self.vdso = vdso
   }
 
+  /// Makes the scratch page: a mapping of its own beside ``areas``, so that no memory of the program's is touched.
+  func makeScratch() throws(SystemCallError) {
+    // mmap(2): PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS.
+    let address = try BorrowedThread(threads[0].traced, in: self).call(9, 0, SnapshotManifest.pageSize, 3, 0x21, .max, 0)
+    if address > 0 { scratch = UInt64(address) }
+  }
+
+  /// Where its threads make system calls for us: on the CPU of the thread that waits for them. A call would otherwise
+  /// wake another CPU twice, which takes ten times as long.
+  var processor: Affinity?
+
   /// Lets it go on.
   func letGo() {
+    if scratch != 0, let main = threads.first {
+      _ = try? BorrowedThread(main.traced, in: self).call(11, scratch, SnapshotManifest.pageSize)  // munmap(2)
+    }
+    scratch = 0
     for thread in threads { thread.traced.detach() }
     threads = []
   }
@@ -93,17 +110,21 @@ final class FrozenProcess {
   deinit { letGo() }
 }
 
-/// A stopped thread that makes system calls for us, with a scratch area on its stack below the red zone.
+/// A stopped thread that makes system calls for us. What they answer in memory is in the scratch area: the process's
+/// page for that, or without one a place on the thread's stack below the red zone.
 struct BorrowedThread: ~Copyable {
   let thread: TracedThread
   let registers: Registers
   let scratch: UInt64
   private let instruction: UInt64
+  private let affinity: Affinity?
 
   init(_ thread: TracedThread, in process: FrozenProcess) throws(SystemCallError) {
     self.thread = thread
+    affinity = process.processor == nil ? nil : Affinity(of: thread.threadID)
+    if affinity != nil { process.processor?.apply(to: thread.threadID) }
     registers = Registers(words: try thread.registers())
-    scratch = (registers[.rsp] &- 1024) & ~63
+    scratch = process.scratch != 0 ? process.scratch : (registers[.rsp] &- 1024) & ~63
     instruction = process.instruction
   }
 
@@ -112,8 +133,11 @@ struct BorrowedThread: ~Copyable {
     try thread.inject(number: number, arguments: arguments, registers: registers.words, instruction: instruction)
   }
 
-  /// Gives the thread its registers back.
-  deinit { try? thread.setRegisters(registers.words) }
+  /// Gives the thread its registers and its CPUs back.
+  deinit {
+    try? thread.setRegisters(registers.words)
+    affinity?.apply(to: thread.threadID)
+  }
 }
 
 extension CheckpointError {

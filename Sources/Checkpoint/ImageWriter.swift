@@ -1,11 +1,13 @@
 import Dispatch
+import Glibc
 import Linux
 import SnapshotFormat
 import Synchronization
 import SystemPackage
 
 /// Writes the image and keeps its checksum: pages are gathered in chunks, which another thread writes to the disk meanwhile.
-struct ImageWriter: ~Copyable {
+/// One thread uses it at a time.
+final class ImageWriter: @unchecked Sendable {
   private let path: FilePath
   private let chunks: ChunkWriter
   /// The chunk that is being filled, and its bytes so far.
@@ -17,15 +19,14 @@ struct ImageWriter: ~Copyable {
 
   init(path: FilePath) throws(SystemCallError) {
     self.path = path
-    let memory = try HugeMemory(bytes: 4 << 20)
-    chunks = ChunkWriter(try PastCache.create(path), memory)
+    chunks = ChunkWriter(try PastCache.create(path), try ChunkMemory.take())
     chunk = chunks.next()
   }
 
   deinit { chunks.close() }
 
   /// Appends the pages of [start, end) of a process and lists them as extents, neighbours joined.
-  mutating func append(
+  func append(
     from start: UInt64, to end: UInt64, of memory: borrowing ProcessMemory, droppingZeros: Bool,
     extents: inout [Mapping.Extent]
   ) throws {
@@ -39,7 +40,7 @@ struct ImageWriter: ~Copyable {
   }
 
   /// Appends the pages of a file that are not all zeros; extents begin at offsets in it.
-  mutating func append(_ file: borrowing OpenFile, extents: inout [Mapping.Extent]) throws {
+  func append(_ file: borrowing OpenFile, extents: inout [Mapping.Extent]) throws {
     let page = SnapshotManifest.pageSize
     var offset: UInt64 = 0
     while let data = try file.data(from: offset) {
@@ -56,7 +57,7 @@ struct ImageWriter: ~Copyable {
 
   /// Where the next `length` bytes are to be read to, or as many of them as the chunk has room for: a chunk that is
   /// nearly full is written, lest much be read in small pieces where pages of zeros fall out again.
-  private mutating func space(for length: UInt64) throws(SystemCallError) -> UnsafeMutableRawBufferPointer {
+  private func space(for length: UInt64) throws(SystemCallError) -> UnsafeMutableRawBufferPointer {
     let room = chunk.bytes.count - filled
     if room < chunk.bytes.count / 4, room < length { try flush() }
     let end = min(chunk.bytes.count, filled + Int(min(length, UInt64(chunk.bytes.count))))
@@ -64,7 +65,7 @@ struct ImageWriter: ~Copyable {
   }
 
   /// Keeps what was read to the chunk's free part, moved together where pages of zeros fall out.
-  private mutating func keep(
+  private func keep(
     _ bytes: UnsafeMutableRawBufferPointer, at address: UInt64, droppingZeros: Bool, _ extents: inout [Mapping.Extent]
   ) throws(SystemCallError) {
     let page = Int(SnapshotManifest.pageSize)
@@ -102,7 +103,7 @@ struct ImageWriter: ~Copyable {
   }
 
   /// Has what was appended written meanwhile, if the chunk holds anything, and takes the next one.
-  mutating func flush() throws(SystemCallError) {
+  func flush() throws(SystemCallError) {
     guard filled > 0 else { return }
     checksum.update(UnsafeRawBufferPointer(rebasing: chunk.bytes[..<filled]))
     chunks.write(chunk, count: filled, at: chunkStart)
@@ -116,13 +117,40 @@ struct ImageWriter: ~Copyable {
     if let errno = chunks.failure { throw SystemCallError(call: "write", subject: path.string, errno: errno) }
   }
 
-  /// Length and checksum of what was written, which is synced.
-  consuming func finish() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) {
+  /// Length and checksum of what was appended, after which nothing is. It is written and synced meanwhile.
+  func end() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) {
     try flush()
+    chunks.synchronize()
+    return (chunkStart, checksum.digest())
+  }
+
+  /// Waits until everything is on the disk.
+  func wait() throws(SystemCallError) {
     chunks.wait()
     try check()
-    try Durability.synchronize(path)
-    return (chunkStart, checksum.digest())
+  }
+}
+
+/// Memory for chunks, kept for the next snapshot: new memory may come slowly from the host.
+enum ChunkMemory {
+  private static let kept = Mutex<HugeMemory?>(nil)
+
+  static func take() throws(SystemCallError) -> HugeMemory {
+    let memory = kept.withLock { kept in
+      defer { kept = nil }
+      return kept
+    }
+    if let memory { return memory }
+    return try HugeMemory(bytes: 4 << 20)
+  }
+
+  static func giveBack(_ memory: HugeMemory) { kept.withLock { $0 = memory } }
+
+  /// Has memory ready for the first snapshot.
+  static func prepare() {
+    guard let memory = try? take() else { return }
+    for offset in stride(from: 0, to: memory.bytes.count, by: 4096) { memory.bytes[offset] = 0 }
+    giveBack(memory)
   }
 }
 
@@ -163,13 +191,22 @@ private final class ChunkWriter: Sendable {
   func write(_ chunk: Chunk, count: Int, at offset: UInt64) {
     queue.async { [self] in
       defer { free.signal() }
-      guard failure == nil else { return }
-      do throws(Errno) {
+      attempt { () throws(Errno) in
         try PastCache.write(UnsafeRawBufferPointer(rebasing: chunk.bytes[..<count]), to: file, at: Int64(offset))
-      } catch {
-        firstFailure.withLock { $0 = error }
       }
     }
+  }
+
+  /// Has what was written on the disk.
+  func synchronize() {
+    queue.async { [self] in
+      attempt { () throws(Errno) in if fsync(file.rawValue) != 0 { throw Errno(rawValue: errno) } }
+    }
+  }
+
+  private func attempt(_ body: () throws(Errno) -> Void) {
+    guard failure == nil else { return }
+    do throws(Errno) { try body() } catch { firstFailure.withLock { $0 = error } }
   }
 
   /// What went wrong first.
@@ -182,5 +219,6 @@ private final class ChunkWriter: Sendable {
   func close() {
     wait()
     try? file.close()
+    ChunkMemory.giveBack(memory)
   }
 }

@@ -2,48 +2,29 @@ import Linux
 import SnapshotFormat
 import SystemPackage
 
-/// Reads the memory of frozen processes: mappings into values, pages into the image.
-struct MemoryCollection: ~Copyable {
+/// Reads how the memory of frozen processes is laid out. What its pages hold comes from ``PageCollection``.
+struct MemoryCollection {
   private(set) var files: [Compatibility.File] = []
   private var fileIndices: [String: UInt32] = [:]
-  private var image: ImageWriter
-  /// Mappings of the restorer lie below this address; programs cannot use them.
-  private let lowestAddress: UInt64
 
-  init(image: consuming ImageWriter, lowestAddress: UInt64) {
-    self.image = image
-    self.lowestAddress = lowestAddress
-  }
-
-  /// Writes the content of shared memory and files into the image.
-  mutating func collect(_ objects: inout SharedObjectCollection) throws { try objects.write(to: &image) }
-
-  /// Length and digest of the image, which is synced.
-  consuming func finish() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) { try image.finish() }
-
-  /// Collects every mapping of a process.
+  /// Every mapping of a process, without its pages.
   mutating func collect(
     _ process: FrozenProcess, objects: inout SharedObjectCollection
   ) throws -> (mappings: [Mapping], library: VirtualLibrary) {
     var mappings: [Mapping] = []
-    let pages = try PageMap(process: process.processID)
     var parts: [String: MemoryArea] = [:]
-    for area in process.areas {
-      switch area.name {
-      case "[vvar]", "[vvar_vclock]", "[vdso]":
+    for area in try MemoryArea.all(of: process.processID, detailed: true) {
+      if area.isOfKernel {
         parts[area.name] = area
         continue
-      case "[vsyscall]": continue
-      default: break
       }
       // A restored process has the restorer's pages down here: they are made anew with every clone.
       if area.end <= RestorerRegion.end { continue }
-      guard area.start >= lowestAddress else {
+      guard area.start >= RestorerRegion.end else {
         throw CheckpointError.refused("mapping \(describe(area)) lies where the restorer must be (below 0x3f0000)")
       }
-      mappings.append(try collect(area, of: process, pages: pages, objects: &objects))
+      mappings.append(try collect(area, of: process, objects: &objects))
     }
-    try image.flush()
     guard let data = parts["[vvar]"], let code = parts["[vdso]"] else {
       throw CheckpointError.refused("\(ProcessStatistics.title(of: process.processID)) has no [vvar] or [vdso]")
     }
@@ -58,31 +39,16 @@ struct MemoryCollection: ~Copyable {
   }
 
   private mutating func collect(
-    _ area: MemoryArea, of process: FrozenProcess, pages: borrowing PageMap,
-    objects: inout SharedObjectCollection
+    _ area: MemoryArea, of process: FrozenProcess, objects: inout SharedObjectCollection
   ) throws -> Mapping {
     var protection: Mapping.Protection = []
     if area.permissions.contains("r") { protection.insert(.read) }
     if area.permissions.contains("w") { protection.insert(.write) }
     if area.permissions.contains("x") { protection.insert(.execute) }
-    let shared = area.permissions.hasSuffix("s")
-    let backing = try backing(of: area, shared: shared, process: process, objects: &objects)
-    var mapping = Mapping(
-      start: area.start, end: area.end, protection: protection, flags: flags(of: area, shared: shared),
+    let backing = try backing(of: area, shared: area.isShared, process: process, objects: &objects)
+    return Mapping(
+      start: area.start, end: area.end, protection: protection, flags: flags(of: area, shared: area.isShared),
       backing: backing, extents: [], guards: [])
-    // Droppable pages may be gone at any time, and come back as zeros.
-    if shared || mapping.flags.contains(.droppable) { return mapping }
-    // A private file's page is in the image once it was written; an anonymous page unless it is all zeros.
-    let dropsZeros = backing == .anonymous
-    for region in try pages.regions(from: area.start, to: area.end) {
-      if region.isGuard {
-        mapping.guards.append([region.start, region.end - region.start])
-      } else if !region.isFile, !(region.isZero && dropsZeros) {
-        try image.append(
-          from: region.start, to: region.end, of: process.memory, droppingZeros: dropsZeros, extents: &mapping.extents)
-      }
-    }
-    return mapping
   }
 
   private mutating func backing(
@@ -98,7 +64,7 @@ struct MemoryCollection: ~Copyable {
     if area.flags.contains("ss") { throw refuse("a shadow stack cannot be brought back") }
     if !area.flags.isDisjoint(with: ["um", "uw", "ui"]) { throw refuse("userfaultfd cannot be brought back") }
     if area.protectionKey != 0 { throw refuse("memory with a protection key cannot be brought back") }
-    if area.inode == 0, !area.name.hasPrefix("/") { return .anonymous }
+    if area.isAnonymous { return .anonymous }
     if SharedObjectCollection.isNeeded(forMappingOf: area.name, shared: shared) {
       return .object(
         index: try objects.index(ofMapping: area.start, area.end, of: process.processID, refuse), offset: area.offset)
@@ -134,6 +100,13 @@ struct MemoryCollection: ~Copyable {
   private func describe(_ area: MemoryArea) -> String {
     "\(hexadecimal(area.start))-\(hexadecimal(area.end)) \(area.permissions) \(area.name.isEmpty ? "(anonymous)" : area.name)"
   }
+}
+
+extension MemoryArea {
+  /// The kernel's own pages, which every process finds where the kernel puts them.
+  var isOfKernel: Bool { ["[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]"].contains(name) }
+  var isShared: Bool { permissions.hasSuffix("s") }
+  var isAnonymous: Bool { inode == 0 && !name.hasPrefix("/") }
 }
 
 /// Where the restorer and its program live in every restored process: RESTORER_BASE and RESTORER_END of

@@ -20,6 +20,7 @@ extension ProcessState {
       }
     }
 
+    try process.makeScratch()
     // Registers are read before any thread is borrowed: a borrowed one has them back only when it is let go of.
     var threads: [ThreadState] = []
     let commonCPUs = try ProcessFields(path: "/proc/\(initProcessID)/status")["Cpus_allowed"]
@@ -122,7 +123,7 @@ extension ProcessState {
     guard address > 0 else { return 0 }
     let start = UInt64(address)
     // It may have become part of a neighbour.
-    let area = try MemoryArea.all(of: process.processID).first { $0.start <= start && start < $0.end }
+    let area = try MemoryArea.all(of: process.processID, detailed: true).first { $0.start <= start && start < $0.end }
     _ = try borrowed.call(11, start, SnapshotManifest.pageSize)
     guard let area, area.flags.contains("lo") else { return 0 }
     return area.flags.contains("lf") ? 6 : 2  // MCL_FUTURE 2, MCL_ONFAULT 4

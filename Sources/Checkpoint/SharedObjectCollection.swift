@@ -62,7 +62,7 @@ struct SharedObjectCollection {
   }
 
   /// Writes the content of all objects into the image.
-  mutating func write(to image: inout ImageWriter) throws {
+  mutating func write(to image: ImageWriter) throws {
     for index in objects.indices {
       if case .file = objects[index].kind { continue }  // it is in the copy of /tmp
       try image.append(try open(sources[index]), extents: &objects[index].extents)

@@ -4,6 +4,9 @@ import SnapshotFormat
 extension ThreadState {
   /// Reads a stopped thread.
   init(_ thread: TracedThread, innerID: UInt32, of process: FrozenProcess, commonCPUs: String?) throws {
+    let status = try ProcessFields(path: "/proc/\(process.processID)/task/\(thread.threadID)/status")
+    let scheduling = try Scheduling(
+      process: process.processID, thread: thread.threadID, innerID: innerID, status: status, common: commonCPUs)
     let borrowed = try BorrowedThread(thread, in: process)
     let sequence = try thread.restartableSequence()
     // prctl(PR_GET_TID_ADDRESS) and sigaltstack write to the scratch area.
@@ -29,9 +32,7 @@ extension ThreadState {
       clearThreadID: clearAddress,
       alternateStack: [stack[0], stack[1] & 0xffff_ffff, stack[2]],
       name: Array(name.prefix(15)))
-    let status = try ProcessFields(path: "/proc/\(process.processID)/task/\(thread.threadID)/status")
-    scheduling = try Scheduling(
-      process: process.processID, thread: thread.threadID, innerID: innerID, status: status, common: commonCPUs)
+    self.scheduling = scheduling
     pendingSignals = try PendingSignal.all(of: thread, shared: false, set: status.number("SigPnd", radix: 16) ?? 0)
   }
 

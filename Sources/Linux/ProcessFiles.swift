@@ -93,7 +93,7 @@ public struct ProcessFields: Sendable {
   }
 }
 
-/// One mapping as /proc/PID/smaps shows it.
+/// One mapping as /proc/PID/maps or smaps shows it.
 public struct MemoryArea: Sendable {
   /// First address.
   public var start: UInt64
@@ -109,16 +109,16 @@ public struct MemoryArea: Sendable {
   public var inode: UInt64
   /// Path, `[stack]`, or empty.
   public var name: String
-  /// The two-letter flags of VmFlags.
+  /// The two-letter flags of VmFlags; empty unless it is `detailed`.
   public var flags: Set<String>
-  /// The protection key, pkeys(7).
+  /// The protection key, pkeys(7); 0 unless it is `detailed`.
   public var protectionKey: UInt32 = 0
 
-  /// All mappings of a process, by address.
-  public static func all(of process: Int32) throws(SystemCallError) -> [MemoryArea] {
+  /// All mappings of a process, by address. The details cost the kernel a walk through all its pages.
+  public static func all(of process: Int32, detailed: Bool) throws(SystemCallError) -> [MemoryArea] {
     var areas: [MemoryArea] = []
-    // Some twenty lines for each mapping, of which three are of use: they are told apart as bytes.
-    for line in try ProcessFiles.bytes("/proc/\(process)/smaps").split(separator: 10) {
+    // With details some twenty lines for each mapping, of which three are of use: they are told apart as bytes.
+    for line in try ProcessFiles.bytes("/proc/\(process)/\(detailed ? "smaps" : "maps")").split(separator: 10) {
       switch line[line.startIndex] {
       case UInt8(ascii: "V") where line.starts(with: flagsName) && !areas.isEmpty:
         let words = line.dropFirst(flagsName.count).split(separator: 32)

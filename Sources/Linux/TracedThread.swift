@@ -173,6 +173,36 @@ public struct TracedThread: Sendable {
   }
 }
 
+/// The CPUs on which a thread may run, sched_setaffinity(2): of machines with 1,024 of them at most.
+public struct Affinity: Sendable {
+  private var words = [UInt64](repeating: 0, count: 16)
+
+  /// Those of a thread; 0 is the one that calls. nil if they cannot be told.
+  public init?(of thread: Int32) {
+    let result = words.withUnsafeMutableBytes {
+      thaw_syscall(204, UInt(thread), UInt($0.count), UInt(bitPattern: $0.baseAddress), 0, 0, 0)
+    }
+    if result < 0 { return nil }
+  }
+
+  /// The one on which the thread that calls runs now; nil if it cannot be told.
+  public static var here: Affinity? {
+    var cpu: UInt32 = 0
+    let result = withUnsafeMutablePointer(to: &cpu) { thaw_syscall(309, UInt(bitPattern: $0), 0, 0, 0, 0, 0) }
+    guard result == 0, cpu < 1024, var affinity = Affinity(of: 0) else { return nil }
+    affinity.words = affinity.words.map { _ in 0 }
+    affinity.words[Int(cpu / 64)] = 1 << UInt64(cpu % 64)
+    return affinity
+  }
+
+  /// Lets a thread, 0 for the one that calls, run on these only, if it may.
+  public func apply(to thread: Int32) {
+    _ = words.withUnsafeBytes {
+      thaw_syscall(203, UInt(thread), UInt($0.count), UInt(bitPattern: $0.baseAddress), 0, 0, 0)
+    }
+  }
+}
+
 /// `struct iovec` of sys/uio.h.
 private struct iovec_t {
   var base: UnsafeMutableRawPointer?
