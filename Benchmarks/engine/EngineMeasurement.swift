@@ -150,7 +150,8 @@ struct EngineMeasurement {
       figures.image = snapshot.manifest.imageBytes
       try FileManager.default.removeItem(atPath: snapshot.directory.string)
       sync()
-      figures.written.append(try pattern.withUnsafeBytes { try writeDurably($0, Int(figures.image), in: bench.directory) })
+      figures.written.append(
+        try pattern.withUnsafeBytes { try writeDurably($0, Int(figures.image), in: bench.directory) })
     }
     return figures
   }

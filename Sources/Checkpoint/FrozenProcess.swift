@@ -89,7 +89,8 @@ final class FrozenProcess {
   /// Makes the scratch page: a mapping of its own beside ``areas``, so that no memory of the program's is touched.
   func makeScratch() throws(SystemCallError) {
     // mmap(2): PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS.
-    let address = try BorrowedThread(threads[0].traced, in: self).call(9, 0, SnapshotManifest.pageSize, 3, 0x21, .max, 0)
+    let main = try BorrowedThread(threads[0].traced, in: self)
+    let address = try main.call(9, 0, SnapshotManifest.pageSize, 3, 0x21, .max, 0)
     if address > 0 { scratch = UInt64(address) }
   }
 
