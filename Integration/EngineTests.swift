@@ -98,6 +98,63 @@ struct EngineTests {
     }
   }
 
+  /// The original goes on as if nothing had been: signals that come at any moment of its snapshot reach it, each once.
+  @Test func signalsMeanwhileAreNotLost() async throws {
+    try await EngineBench.use { bench in
+      let program = try await bench.start("late")
+      let sender = Task.detached {
+        var sent = 0
+        while !Task.isCancelled {
+          if EngineBench.queueSignal(to: program.processID, value: 0) { sent += 1 }
+          try? await Task.sleep(for: .microseconds(100))
+        }
+        return sent
+      }
+      for _ in 0..<3 { _ = try await bench.snapshot(program, quiescenceLimit: .milliseconds(100)) }
+      sender.cancel()
+      let sent = await sender.value
+      #expect(EngineBench.queueSignal(to: program.processID, value: -1))
+      try RuntimeStandIn.send("go\n", to: program.connection)
+      let received = try await blocking { try RuntimeStandIn.line(program.connection) }
+      #expect(received == "\(sent + 1) ok")
+      #expect(sent > 100)
+      await program.end()
+    }
+  }
+
+  /// A process that is killed at any moment of its snapshot leaves none, or a whole one.
+  @Test func aProcessKilledMeanwhileLeavesNoHoles() async throws {
+    try await EngineBench.use { bench in
+      var failures = 0
+      for delay in stride(from: 0, to: 8000, by: 400) {
+        let program = try await bench.start("memory")
+        let killer = Task.detached {
+          // The process is stopped (t) as soon as it is frozen.
+          func isStopped() -> Bool {
+            let stat = try? String(contentsOfFile: "/proc/\(program.processID)/stat", encoding: .utf8)
+            return stat?.contains(") t ") ?? true
+          }
+          while !isStopped() { usleep(50) }
+          usleep(UInt32(delay))
+          kill(program.processID, SIGKILL)
+        }
+        do {
+          let snapshot = try await bench.snapshot(program)
+          await killer.value
+          let template = try await bench.template(snapshot.directory)
+          #expect(try await bench.check(template, bench.withSeed(snapshot.directory)) == "ok", "after \(delay) us")
+          await template.close()
+        } catch let error as CheckpointError {
+          failures += 1
+          await killer.value
+          #expect(error.code != .refused, "\(error)")
+        }
+        await program.end()
+      }
+      #expect(failures > 0)
+    }
+  }
+
   /// An armed clone that is killed while it waits, or the template's end, is told to whoever lets it go.
   @Test func aLostArmedCloneIsTold() async throws {
     try await EngineBench.use { bench in

@@ -132,6 +132,13 @@ package final class EngineBench: Sendable {
     return (target, manifest, timings)
   }
 
+  /// Queues SIGRTMIN with a value, sigqueue(3); false if there is no room for it.
+  package static func queueSignal(to process: Int32, value: Int32) -> Bool {
+    var content = sigval()
+    withUnsafeMutableBytes(of: &content) { $0.storeBytes(of: value, as: Int32.self) }
+    return sigqueue(process, 34, content) == 0
+  }
+
   /// The page of a file that the first process has mapped at `address`, zeros past the file's end; nil if none is.
   package func fileBytes(of manifest: SnapshotManifest, at address: UInt64) throws -> Data? {
     guard let mapping = manifest.process.mappings.first(where: { ($0.start..<$0.end).contains(address) }),

@@ -39,9 +39,6 @@ public struct CheckpointTimings: Sendable {
 
 /// Freezes the processes of a sandbox, and writes what is needed to make them again.
 public enum Checkpoint {
-  /// Has ready what the first snapshot would have to wait for. May be called at any time.
-  public static func prepare() { ChunkMemory.prepare() }
-
   /// Waits until the processes are quiet, stops them, and writes `manifest`, `image` and (if /tmp was not empty) `tmp/`
   /// into `directory`, synced. They go on
   /// afterwards.
@@ -60,6 +57,8 @@ public enum Checkpoint {
   ) async throws(CheckpointError) -> (manifest: SnapshotManifest, timings: CheckpointTimings) {
     let clock = ContinuousClock()
     let start = clock.now
+    // It is there by the time that the process has been seen to be quiet.
+    DispatchQueue.global().async { ChunkMemory.prepare() }
     let busy = try await Quiescence.wait(
       runtime: processID, initProcessID: initProcessID, limit: quiescenceLimit)
     let quiet = clock.now
@@ -87,31 +86,46 @@ public enum Checkpoint {
     let clock = ContinuousClock()
     let start = clock.now
     // The disk takes the pages while the rest is read.
-    let pages = ConcurrentWork { (sources: () throws -> [PageCollection]) in
-      let image = try ImageWriter(path: directory.appending("image"))
-      return (try sources().map { try $0.collect(into: image) }, image)
+    typealias Contents = [[UInt64: PageCollection.Pages]]
+    let pages = ConcurrentWork<[PageCollection], (Contents, ImageWriter)> { work in
+      let image = try ImageWriter(path: directory.appending("image")) { work.isAbandoned }
+      return (try work.input().map { try $0.collect(into: image) }, image)
     }
     let tree: FrozenTree
     var collected: Collected
     let clocks: ClockReadings
+    var synchronize = Durability.synchronize(_:)
     do {
       tree = try FrozenTree.freeze(runtime: processID, initProcessID: initProcessID)
+    } catch {
+      pages.abandon()
+      throw error
+    }
+    do {
       if let object = try SystemVObjects.all(of: processID).first {
         throw CheckpointError.refused(
           "the sandbox of \(ProcessStatistics.title(of: processID)) has \(object), which cannot be brought back")
       }
-      pages.begin(tree.processes.map { PageCollection($0) })
+      for process in tree.processes { try onOneProcessor(process) { try process.prepare() } }
+      let sources = tree.processes.map { PageCollection($0) }
+      // Without a page of their own, answers of system calls change the memory that is read.
+      let isUntouched = tree.processes.allSatisfy { $0.scratch != 0 }
+      if isUntouched { pages.begin(sources) }
       collected = try collect(tree, supplied: supplied, initProcessID: initProcessID)
+      if !isUntouched { pages.begin(sources) }
       let temporary = "/proc/\(processID)/root/tmp"
       if try !DirectoryCopy.names(in: temporary).isEmpty {
         let copy = directory.appending("tmp")
         try makeDirectory(copy)
         try DirectoryCopy.copyContents(of: temporary, to: copy.string)
+        synchronize = Durability.synchronizeFileSystem(of:)
       }
       clocks = try ClockReadings(ofProcess: processID)
     } catch {
       // Nothing reads what has been let go.
       pages.abandon()
+      // What is gone looks like much that cannot be brought back.
+      for process in tree.processes { try process.checkIsWhole() }
       throw error
     }
     let (contents, image) = try pages.value()
@@ -119,6 +133,7 @@ public enum Checkpoint {
       collected.processes[index].mappings = collected.processes[index].mappings.map { $0.filled(with: pages[$0.start]) }
     }
     try collected.objects.write(to: image)
+    for process in tree.processes { try process.checkIsWhole() }
     let vdsoDigest = Array(SHA256.hash(data: tree.processes[0].vdso))
     tree.letGo()
     let frozen = clock.now - start
@@ -137,7 +152,7 @@ public enum Checkpoint {
     try file.closeAfter { _ = try file.writeAll(manifest.encode()) }
     try Durability.synchronize(path)
     try image.wait()
-    try Durability.synchronize(directory)
+    try synchronize(directory)
     return (manifest, frozen)
   }
 

@@ -11,12 +11,26 @@ final class FrozenProcess {
   let parentID: UInt32
   /// Its id inside the sandbox.
   var innerID: UInt32 { threads[0].innerID }
+  /// A thread that stands still.
+  struct Thread {
+    let traced: TracedThread
+    /// Its id inside the sandbox.
+    let innerID: UInt32
+    /// /proc/PID/task/TID/status.
+    let status: ProcessFields
+    /// Where it must go on if it was stopped in a restartable sequence.
+    var abortAddress: UInt64?
+  }
   /// The threads, the main one first, then by their id inside the sandbox.
-  private(set) var threads: [(traced: TracedThread, innerID: UInt32)]
+  private(set) var threads: [Thread]
   /// Its mappings, without details.
   let areas: [MemoryArea]
   /// A page of memory that is made for the answers of system calls, and taken away again; 0 if none could be had.
   private(set) var scratch: UInt64 = 0
+  /// Why none could be had, an errno.
+  private(set) var scratchFailure: Int64 = 0
+  /// What VmFlags say of it.
+  var scratchFlags: Set<String> = []
   let memory: ProcessMemory
   /// Address of a `syscall` instruction in the vDSO.
   let instruction: UInt64
@@ -38,19 +52,18 @@ final class FrozenProcess {
         if !added { break }
       }
       guard stopped[processID] != nil else {
-        throw CheckpointError(
-          code: .processEnded, message: "\(ProcessStatistics.title(of: processID)) ended before its snapshot was taken")
+        throw ended(processID)
       }
-      var threads: [(traced: TracedThread, innerID: UInt32)] = []
+      var threads: [Thread] = []
       for (thread, traced) in stopped {
         let status = try ProcessFields(path: "/proc/\(processID)/task/\(thread)/status")
         guard let inner = status.numbers("NSpid").last else {
           throw SystemCallError(call: "read", subject: "NSpid of thread \(thread)", errno: .invalidArgument)
         }
-        threads.append((traced, inner))
+        threads.append(Thread(traced: traced, innerID: inner, status: status))
       }
       threads.sort { place($0) < place($1) }
-      func place(_ thread: (traced: TracedThread, innerID: UInt32)) -> UInt32 {
+      func place(_ thread: Thread) -> UInt32 {
         thread.traced.threadID == processID ? 0 : thread.innerID
       }
       let areas = try MemoryArea.all(of: processID, detailed: false)
@@ -68,13 +81,16 @@ final class FrozenProcess {
         processID: processID, parentID: parentID, threads: threads, areas: areas, memory: memory,
         instruction: library.start + UInt64(offset), vdso: vdso)
     } catch {
-      for traced in stopped.values { traced.detach() }
-      throw CheckpointError(wrapping: error)
+      // What is gone looks like much that cannot be brought back.
+      let isWhole = stopped.values.allSatisfy { (try? $0.registers()) != nil }
+      for (thread, traced) in stopped where thread != processID { traced.detach() }
+      stopped[processID]?.detach()
+      throw isWhole ? CheckpointError(wrapping: error) : ended(processID)
     }
   }
 
   private init(
-    processID: Int32, parentID: UInt32, threads: [(traced: TracedThread, innerID: UInt32)], areas: [MemoryArea],
+    processID: Int32, parentID: UInt32, threads: [Thread], areas: [MemoryArea],
     memory: consuming ProcessMemory, instruction: UInt64, vdso: [UInt8]
   ) {
     self.processID = processID
@@ -86,12 +102,33 @@ final class FrozenProcess {
     self.vdso = vdso
   }
 
-  /// Makes the scratch page: a mapping of its own beside ``areas``, so that no memory of the program's is touched.
-  func makeScratch() throws(SystemCallError) {
+  /// Notes what the first system call that a thread makes for us would change, and makes the scratch page: a mapping of
+  /// its own beside ``areas``, so that no memory of the program's is touched.
+  func prepare() throws {
+    for index in threads.indices {
+      threads[index].abortAddress = try ThreadState.abortAddress(threads[index].traced, self)
+    }
     // mmap(2): PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS.
     let main = try BorrowedThread(threads[0].traced, in: self)
-    let address = try main.call(9, 0, SnapshotManifest.pageSize, 3, 0x21, .max, 0)
-    if address > 0 { scratch = UInt64(address) }
+    let result = try main.call(9, 0, SnapshotManifest.pageSize, 3, 0x21, .max, 0)
+    if result > 0 { scratch = UInt64(result) } else { scratchFailure = -result }
+  }
+
+  /// Takes the scratch page away, if there is one.
+  func removeScratch(through main: borrowing BorrowedThread) throws(SystemCallError) {
+    guard scratch != 0 else { return }
+    _ = try main.call(11, scratch, SnapshotManifest.pageSize)  // munmap(2)
+    scratch = 0
+  }
+
+  /// Fails if a thread is gone: what was read of its memory then may have holes.
+  func checkIsWhole() throws(CheckpointError) {
+    for thread in threads where (try? thread.traced.registers()) == nil { throw Self.ended(processID) }
+  }
+
+  private static func ended(_ processID: Int32) -> CheckpointError {
+    CheckpointError(
+      code: .processEnded, message: "\(ProcessStatistics.title(of: processID)) ended while its snapshot was taken")
   }
 
   /// Where its threads make system calls for us: on the CPU of the thread that waits for them. A call would otherwise
@@ -100,11 +137,11 @@ final class FrozenProcess {
 
   /// Lets it go on.
   func letGo() {
-    if scratch != 0, let main = threads.first {
-      _ = try? BorrowedThread(main.traced, in: self).call(11, scratch, SnapshotManifest.pageSize)  // munmap(2)
+    if scratch != 0, let main = threads.first, let borrowed = try? BorrowedThread(main.traced, in: self) {
+      try? removeScratch(through: borrowed)
     }
-    scratch = 0
-    for thread in threads { thread.traced.detach() }
+    // The main thread's end is told when the others have ended.
+    for thread in threads.reversed() { thread.traced.detach() }
     threads = []
   }
 
@@ -117,16 +154,23 @@ struct BorrowedThread: ~Copyable {
   let thread: TracedThread
   let registers: Registers
   let scratch: UInt64
+  /// Its own blocked signals.
+  let signalMask: UInt64
   private let instruction: UInt64
   private let affinity: Affinity?
 
   init(_ thread: TracedThread, in process: FrozenProcess) throws(SystemCallError) {
+    let registers = Registers(words: try thread.registers())
+    let signalMask = try thread.signalMask()
     self.thread = thread
-    affinity = process.processor == nil ? nil : Affinity(of: thread.threadID)
-    if affinity != nil { process.processor?.apply(to: thread.threadID) }
-    registers = Registers(words: try thread.registers())
+    self.registers = registers
+    self.signalMask = signalMask
     scratch = process.scratch != 0 ? process.scratch : (registers[.rsp] &- 1024) & ~63
     instruction = process.instruction
+    affinity = process.processor == nil ? nil : Affinity(of: thread.threadID)
+    if affinity != nil { process.processor?.apply(to: thread.threadID) }
+    // A signal that comes in the middle of a call waits; but for the one by which the call's end is told.
+    try? thread.setSignalMask(~(1 << 4))
   }
 
   /// Makes the call and answers its result, negative errno included.
@@ -134,9 +178,10 @@ struct BorrowedThread: ~Copyable {
     try thread.inject(number: number, arguments: arguments, registers: registers.words, instruction: instruction)
   }
 
-  /// Gives the thread its registers and its CPUs back.
+  /// Gives the thread its registers, its signals and its CPUs back.
   deinit {
     try? thread.setRegisters(registers.words)
+    try? thread.setSignalMask(signalMask)
     affinity?.apply(to: thread.threadID)
   }
 }

@@ -17,9 +17,14 @@ final class ImageWriter: @unchecked Sendable {
   /// Where the chunk begins in the image.
   private var chunkStart: UInt64 = 0
 
-  init(path: FilePath) throws(SystemCallError) {
+  /// Whether nobody wants it any more.
+  private let isAbandoned: @Sendable () -> Bool
+
+  init(path: FilePath, isAbandoned: @escaping @Sendable () -> Bool) throws(SystemCallError) {
     self.path = path
-    chunks = ChunkWriter(try PastCache.create(path), try ChunkMemory.take())
+    self.isAbandoned = isAbandoned
+    let memory = try ChunkMemory.take()
+    chunks = ChunkWriter(try PastCache.create(path), memory)
     chunk = chunks.next()
   }
 
@@ -114,6 +119,7 @@ final class ImageWriter: @unchecked Sendable {
   }
 
   private func check() throws(SystemCallError) {
+    if isAbandoned() { throw SystemCallError(call: "write", subject: path.string, errno: .canceled) }
     if let errno = chunks.failure { throw SystemCallError(call: "write", subject: path.string, errno: errno) }
   }
 
@@ -146,7 +152,7 @@ enum ChunkMemory {
 
   static func giveBack(_ memory: HugeMemory) { kept.withLock { $0 = memory } }
 
-  /// Has memory ready for the first snapshot.
+  /// Has memory ready for a snapshot that is about to be taken.
   static func prepare() {
     guard let memory = try? take() else { return }
     for offset in stride(from: 0, to: memory.bytes.count, by: 4096) { memory.bytes[offset] = 0 }

@@ -14,6 +14,10 @@ struct MemoryCollection {
     var mappings: [Mapping] = []
     var parts: [String: MemoryArea] = [:]
     for area in try MemoryArea.all(of: process.processID, detailed: true) {
+      if process.scratch != 0, area.start == process.scratch {
+        process.scratchFlags = area.flags
+        continue
+      }
       if area.isOfKernel {
         parts[area.name] = area
         continue

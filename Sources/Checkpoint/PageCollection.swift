@@ -62,21 +62,16 @@ extension Mapping {
 
 /// Work that goes on at the same time on another thread, which waits for what it is to work on when it is ready.
 final class ConcurrentWork<Input: Sendable, Value: Sendable>: Sendable {
-  private let input = Mutex<Input?>(nil)
+  private let given = Mutex<Input?>(nil)
   private let begun = DispatchSemaphore(value: 0)
   private let result = Mutex<Result<Value, any Error>?>(nil)
   private let done = DispatchSemaphore(value: 0)
+  private let abandoned = Atomic(false)
 
-  /// The body calls its argument when it needs the input.
-  init(_ body: @escaping @Sendable (() throws -> Input) throws -> Value) {
+  /// The body asks for ``input()`` when it needs it, and now and then whether it ``isAbandoned``.
+  init(_ body: @escaping @Sendable (ConcurrentWork) throws -> Value) {
     DispatchQueue.global(qos: .userInitiated).async { [self] in
-      let value = Result {
-        try body {
-          begun.wait()
-          guard let input = input.withLock(\.self) else { throw CancellationError() }
-          return input
-        }
-      }
+      let value = Result { try body(self) }
       result.withLock { $0 = value }
       done.signal()
     }
@@ -84,21 +79,35 @@ final class ConcurrentWork<Input: Sendable, Value: Sendable>: Sendable {
 
   /// What the work is on.
   func begin(_ input: Input) {
-    self.input.withLock { $0 = input }
+    given.withLock { $0 = input }
     begun.signal()
   }
 
+  /// Waits until the work may begin.
+  func input() throws -> Input {
+    begun.wait()
+    guard let input = given.withLock(\.self) else { throw CancellationError() }
+    return input
+  }
+
+  /// Whether it is of no use any more.
+  var isAbandoned: Bool { abandoned.load(ordering: .relaxed) }
+
   /// Waits for the end of the work, which is of no use any more.
   func abandon() {
+    abandoned.store(true, ordering: .relaxed)
     begun.signal()
     _ = try? value()
   }
 
-  /// Waits for what comes of it.
+  /// Waits for what comes of it, which is given out once.
   func value() throws -> Value {
     done.wait()
-    defer { done.signal() }
-    guard let value = result.withLock(\.self) else { fatalError("it has not ended") }
+    let value = result.withLock { result in
+      defer { result = nil }
+      return result
+    }
+    guard let value else { throw CancellationError() }
     return try value.get()
   }
 }

@@ -9,10 +9,10 @@ extension ProcessState {
   ) throws {
     let processID = process.processID
     let main = process.threads[0]
-    let status = try ProcessFields(path: "/proc/\(processID)/status")
+    let status = main.status
     let credentials = try Credentials(status, processID: processID)
-    for thread in process.threads {
-      let own = try ProcessFields(path: "/proc/\(processID)/task/\(thread.traced.threadID)/status")
+    for thread in process.threads.dropFirst() {
+      let own = thread.status
       guard own["Uid"] == status["Uid"], own["Gid"] == status["Gid"],
         own["Seccomp_filters"] == status["Seccomp_filters"]
       else {
@@ -20,13 +20,12 @@ extension ProcessState {
       }
     }
 
-    try process.makeScratch()
     // Registers are read before any thread is borrowed: a borrowed one has them back only when it is let go of.
     var threads: [ThreadState] = []
     let commonCPUs = try ProcessFields(path: "/proc/\(initProcessID)/status")["Cpus_allowed"]
     for thread in process.threads {
       threads.append(
-        try ThreadState(thread.traced, innerID: thread.innerID, of: process, commonCPUs: commonCPUs))
+        try ThreadState(thread, of: process, commonCPUs: commonCPUs))
     }
     let pending = try PendingSignal.all(
       of: main.traced, shared: true, set: status.number("ShdPnd", radix: 16) ?? 0)
@@ -55,7 +54,7 @@ extension ProcessState {
     let dumpable = try borrowed.call(157, 3) == 1  // PR_GET_DUMPABLE
     let posixTimers = try PosixTimer.all(of: process, through: borrowed)
 
-    let futureLock = (status.number("VmLck") ?? 0) > 0 ? try Self.futureLock(of: process, through: borrowed) : 0
+    let futureLock = (status.number("VmLck") ?? 0) > 0 ? Self.futureLock(of: process) : 0
     let workingDirectory = try ProcessFiles.link("/proc/\(processID)/cwd")
     if workingDirectory.hasSuffix(" (deleted)") {
       throw CheckpointError.refused(
@@ -65,6 +64,7 @@ extension ProcessState {
 
     let deathSignal = try Self.option(2, of: process, through: borrowed)
     let isSubreaper = try Self.option(37, of: process, through: borrowed) != 0
+    try process.removeScratch(through: borrowed)
     let limits = try Kernel.resourceLimits(ofProcess: processID).map {
       ResourceLimit(resource: $0.resource, current: $0.current, maximum: $0.maximum)
     }
@@ -112,21 +112,12 @@ extension ProcessState {
     return UInt32(truncatingIfNeeded: try process.memory.words(at: borrowed.scratch, count: 1)[0])
   }
 
-  /// What `mlockall(2)` was told about mappings to come: the kernel shows it in the flags of a new one only. Called
-  /// for processes that have locked memory.
-  private static func futureLock(
-    of process: FrozenProcess, through borrowed: borrowing BorrowedThread
-  ) throws -> UInt32 {
-    // mmap of one page without access, MAP_PRIVATE | MAP_ANONYMOUS; EAGAIN: the limit leaves no room to lock it.
-    let address = try borrowed.call(9, 0, SnapshotManifest.pageSize, 0, 0x22, .max, 0)
-    if address == -11 { return 2 }
-    guard address > 0 else { return 0 }
-    let start = UInt64(address)
-    // It may have become part of a neighbour.
-    let area = try MemoryArea.all(of: process.processID, detailed: true).first { $0.start <= start && start < $0.end }
-    _ = try borrowed.call(11, start, SnapshotManifest.pageSize)
-    guard let area, area.flags.contains("lo") else { return 0 }
-    return area.flags.contains("lf") ? 6 : 2  // MCL_FUTURE 2, MCL_ONFAULT 4
+  /// What `mlockall(2)` was told about mappings to come: the kernel shows it in the flags of a new one only, which the
+  /// scratch page is. Called for processes that have locked memory.
+  private static func futureLock(of process: FrozenProcess) -> UInt32 {
+    if process.scratch == 0 { return process.scratchFailure == 11 ? 2 : 0 }  // EAGAIN: no room to lock it is left
+    guard process.scratchFlags.contains("lo") else { return 0 }
+    return process.scratchFlags.contains("lf") ? 6 : 2  // MCL_FUTURE 2, MCL_ONFAULT 4
   }
 }
 

@@ -232,6 +232,15 @@ public final class HugeMemory: Sendable {
 
 /// Makes what was written durable.
 public enum Durability {
+  /// `syncfs(2)` of the file system that a directory is on.
+  public static func synchronizeFileSystem(of path: FilePath) throws(SystemCallError) {
+    let directory = try named("open", path.string) {
+      try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
+    }
+    defer { try? directory.close() }
+    _ = try checked(thaw_syscall(306, UInt(directory.rawValue), 0, 0, 0, 0, 0), "syncfs", path.string)
+  }
+
   /// `fsync(2)` of a file or directory by path.
   public static func synchronize(_ path: FilePath) throws(SystemCallError) {
     let file = try named("open", path.string) {

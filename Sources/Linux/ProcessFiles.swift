@@ -12,12 +12,25 @@ public enum ProcessFiles {
   public static func bytes(_ path: String) throws(SystemCallError) -> [UInt8] {
     let file = try open(path)
     defer { try? file.close() }
+    // The kernel gives such files in pieces of a page or less.
     var result: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 65536)
+    var size = 8192
     while true {
-      let count = try named("read", path) { try buffer.withUnsafeMutableBytes { try file.read(into: $0) } }
-      if count == 0 { return result }
-      result.append(contentsOf: buffer[..<count])
+      var failure: SystemCallError?
+      let piece = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+        do throws(SystemCallError) {
+          while count < size {
+            let rest = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[count...])
+            let got = try named("read", path) { try file.read(into: rest) }
+            if got == 0 { break }
+            count += got
+          }
+        } catch { failure = error }
+      }
+      if let failure { throw failure }
+      if result.isEmpty { result = piece } else { result += piece }
+      if piece.count < size { return result }
+      size *= 4
     }
   }
 
@@ -61,35 +74,38 @@ public enum ProcessFiles {
   }
 }
 
-/// `Name: value` lines, as in /proc/PID/status and fdinfo.
+/// `Name: value` lines, as in /proc/PID/status and fdinfo. They are looked for when they are asked for: most never are.
 public struct ProcessFields: Sendable {
-  private var fields: [String: String] = [:]
+  private let lines: [UInt8]
 
   /// Reads the lines of a file.
-  public init(path: String) throws(SystemCallError) { self.init(text: try ProcessFiles.text(path)) }
+  public init(path: String) throws(SystemCallError) { lines = try ProcessFiles.bytes(path) }
 
-  /// Reads the lines of a text.
-  public init(text: String) {
-    for line in text.split(separator: "\n") {
-      guard let colon = line.firstIndex(of: ":") else { continue }
-      let value = line[line.index(after: colon)...].drop { $0 == " " || $0 == "\t" }
-      fields[String(line[..<colon])] = String(value)
+  /// The value as it stands, of the first line of that name.
+  public subscript(name: String) -> String? {
+    let name = Array(name.utf8)
+    var start = 0
+    while start < lines.count {
+      let end = lines[start...].firstIndex(of: 10) ?? lines.count
+      let colon = start + name.count
+      if colon < end, lines[colon] == UInt8(ascii: ":"), lines[start..<colon].elementsEqual(name) {
+        return String(decoding: lines[(colon + 1)..<end].drop { $0 == 32 || $0 == 9 }, as: UTF8.self)
+      }
+      start = end + 1
     }
+    return nil
   }
-
-  /// The value as it stands.
-  public subscript(name: String) -> String? { fields[name] }
 
   /// The value as a number.
   public func number(_ name: String, radix: Int = 10) -> UInt64? {
-    fields[name].flatMap { $0.split(whereSeparator: { $0 == " " || $0 == "\t" }).first }.flatMap {
+    self[name].flatMap { $0.split(whereSeparator: { $0 == " " || $0 == "\t" }).first }.flatMap {
       UInt64($0, radix: radix)
     }
   }
 
   /// The value as a row of numbers.
   public func numbers(_ name: String) -> [UInt32] {
-    (fields[name] ?? "").split(whereSeparator: { $0 == " " || $0 == "\t" }).compactMap { UInt32($0) }
+    (self[name] ?? "").split(whereSeparator: { $0 == " " || $0 == "\t" }).compactMap { UInt32($0) }
   }
 }
 

@@ -25,9 +25,11 @@ public struct TracedThread: Sendable {
     guard status & 0xff == 0x7f else { return nil }  // it ended
   }
 
-  /// Lets the thread go on.
+  /// Lets the thread go on. One that was killed meanwhile is waited for: its parent hears of it only then.
   public func detach() {
-    _ = thaw_ptrace(Int(THAW_PTRACE_DETACH), threadID, 0, 0)
+    guard thaw_ptrace(Int(THAW_PTRACE_DETACH), threadID, 0, 0) < 0 else { return }
+    var status: CInt = 0
+    _ = thaw_wait_thread(threadID, &status)
   }
 
   private var subject: String { "thread \(threadID)" }
@@ -75,6 +77,15 @@ public struct TracedThread: Sendable {
     }
     _ = try checked(result, "ptrace GETSIGMASK", subject)
     return mask
+  }
+
+  /// Sets the blocked signals.
+  public func setSignalMask(_ mask: UInt64) throws(SystemCallError) {
+    var mask = mask
+    let result = withUnsafeMutablePointer(to: &mask) {
+      thaw_ptrace(Int(THAW_PTRACE_SETSIGMASK), threadID, 8, UInt(bitPattern: $0))
+    }
+    _ = try checked(result, "ptrace SETSIGMASK", subject)
   }
 
   /// The signals that wait for the thread, or with `shared` for its whole process, each a raw `siginfo_t` of 128
