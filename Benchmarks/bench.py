@@ -246,7 +246,7 @@ def table(results):
         rows.append(
             [f"engine alone: {key} / fork"]
             + [f"{r['engine'][key]['median'] / r['engine']['fork']['median']:.2f}x" for r in results])
-    rows.append(["  copied ahead, MB"] + [cell(r["engine"]["working set"]) for r in results])
+    rows.append(["  had ahead of need, MB"] + [cell(r["engine"]["working set"]) for r in results])
     for key in ["cold", "restore", "fork"]:
         rows.append([f"{key}, median (p99)"] + [f"{cell(r[key]['median'])} ({cell(r[key]['p99'])})" for r in results])
     rows.append(["cold / restore"] + [f"{r['cold']['median'] / r['restore']['median']:.0f}x" for r in results])

@@ -295,7 +295,7 @@ def read_buffered(path):
 def working_set(path):
     """The lengths of the ranges (written, read) of a `working-set` file: Sources/SnapshotFormat/WorkingSet.swift."""
     data = path.read_bytes()
-    assert data[:8] == b"THAWWSET" and struct.unpack_from("<I", data, 8) == (1,), "another version of the working set's file"
+    assert data[:8] == b"THAWWSET" and struct.unpack_from("<I", data, 8) == (2,), "another version of the working set's file"
     position, lists = 12, []
     [length] = struct.unpack_from("<I", data, position)
     position += 4 + length

@@ -550,8 +550,8 @@ __attribute__((noreturn)) static void serve(void) {
         }
       }
     }
-    // Who waits already need not wait for pages to be made anew.
-    if (result > 0 && !is_order_waiting(0)) hand_over_written();
+    // An armed clone has the time to copy, and its memory is counted as its own then. Who waits already need not wait for pages to be made anew.
+    if (result > 0 && !(order.flags & RESTORE_ORDER_ARM) && !is_order_waiting(0)) hand_over_written();
     for (u32 i = 0; i < count; i++) call(SYS_close, descriptors[i], 0, 0);
     send_report(RESTORE_REPORT_CLONED, result);
     // The clone has the processor first, if there is but one. Whatever is sent next finds the template complete.
