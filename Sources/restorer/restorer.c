@@ -314,8 +314,7 @@ static void replenish_written(void) {
 }
 
 // A userfaultfd that sees nothing: while it is registered for a mapping, the kernel maps only the pages that are asked for, not their neighbours too.
-// It does not take files that are mapped shared and cannot be written.
-// Answers the descriptor.
+// It does not take files that are mapped shared and cannot be written. Answers the descriptor.
 static long map_singly(enum restore_use use) {
   struct {
     u64 api, features, ioctls;
