@@ -22,7 +22,6 @@ import statistics
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 
@@ -417,6 +416,7 @@ def show_cold(results):
 
 
 # MARK: Taking a snapshot
+
 
 def measure_snapshot(subject, rounds):
     """Snapshots of a warm process by the engine alone, in turn with writing as many bytes to the same disk. The first one after a start of the

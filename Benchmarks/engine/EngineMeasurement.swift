@@ -40,7 +40,7 @@ struct EngineMeasurement {
     var cold: [String: [Double]] = [:]
     /// Medians of the steps of a restore from the template, microseconds.
     var steps: [String: Double]
-    /// Bytes that every clone copies ahead of need.
+    /// Bytes that every clone has of its own ahead of need.
     var workingSet: UInt64
     /// Bytes of the image, and milliseconds, for each snapshot: how long the process stood still for it, until it was on
     /// the disk; and how long as many bytes took.

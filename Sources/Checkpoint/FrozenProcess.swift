@@ -82,9 +82,8 @@ final class FrozenProcess {
         instruction: library.start + UInt64(offset), vdso: vdso)
     } catch {
       // What is gone looks like much that cannot be brought back.
-      let isWhole = stopped.values.allSatisfy { (try? $0.registers()) != nil }
-      for (thread, traced) in stopped where thread != processID { traced.detach() }
-      stopped[processID]?.detach()
+      let isWhole = stopped.values.allSatisfy(\.isStopped)
+      detach(Array(stopped.values), of: processID)
       throw isWhole ? CheckpointError(wrapping: error) : ended(processID)
     }
   }
@@ -123,7 +122,7 @@ final class FrozenProcess {
 
   /// Fails if a thread is gone: what was read of its memory then may have holes.
   func checkIsWhole() throws(CheckpointError) {
-    for thread in threads where (try? thread.traced.registers()) == nil { throw Self.ended(processID) }
+    for thread in threads where !thread.traced.isStopped { throw Self.ended(processID) }
   }
 
   private static func ended(_ processID: Int32) -> CheckpointError {
@@ -140,9 +139,14 @@ final class FrozenProcess {
     if scratch != 0, let main = threads.first, let borrowed = try? BorrowedThread(main.traced, in: self) {
       try? removeScratch(through: borrowed)
     }
-    // The main thread's end is told when the others have ended.
-    for thread in threads.reversed() { thread.traced.detach() }
+    Self.detach(threads.map(\.traced), of: processID)
     threads = []
+  }
+
+  /// The main thread comes last: its end is told when the others have ended.
+  private static func detach(_ threads: [TracedThread], of processID: Int32) {
+    for thread in threads where thread.threadID != processID { thread.detach() }
+    for thread in threads where thread.threadID == processID { thread.detach() }
   }
 
   deinit { letGo() }

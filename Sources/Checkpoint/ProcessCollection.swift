@@ -24,8 +24,7 @@ extension ProcessState {
     var threads: [ThreadState] = []
     let commonCPUs = try ProcessFields(path: "/proc/\(initProcessID)/status")["Cpus_allowed"]
     for thread in process.threads {
-      threads.append(
-        try ThreadState(thread, of: process, commonCPUs: commonCPUs))
+      threads.append(try ThreadState(thread, of: process, commonCPUs: commonCPUs))
     }
     let pending = try PendingSignal.all(
       of: main.traced, shared: true, set: status.number("ShdPnd", radix: 16) ?? 0)

@@ -13,24 +13,20 @@ public enum ProcessFiles {
     let file = try open(path)
     defer { try? file.close() }
     // The kernel gives such files in pieces of a page or less.
-    var result: [UInt8] = []
-    var size = 8192
+    var result = [UInt8](repeating: 0, count: 8192)
+    var filled = 0
     while true {
-      var failure: SystemCallError?
-      let piece = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
-        do throws(SystemCallError) {
-          while count < size {
-            let rest = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[count...])
-            let got = try named("read", path) { try file.read(into: rest) }
-            if got == 0 { break }
-            count += got
-          }
-        } catch { failure = error }
+      let count = try named("read", path) {
+        try result.withUnsafeMutableBytes {
+          try file.read(into: UnsafeMutableRawBufferPointer(rebasing: $0[filled...]))
+        }
       }
-      if let failure { throw failure }
-      if result.isEmpty { result = piece } else { result += piece }
-      if piece.count < size { return result }
-      size *= 4
+      if count == 0 {
+        result.removeLast(result.count - filled)
+        return result
+      }
+      filled += count
+      if filled == result.count { result.append(contentsOf: repeatElement(0, count: 3 * filled)) }
     }
   }
 

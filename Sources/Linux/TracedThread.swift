@@ -32,6 +32,9 @@ public struct TracedThread: Sendable {
     _ = thaw_wait_thread(threadID, &status)
   }
 
+  /// Whether it stands still as it was stopped, and was not killed meanwhile.
+  public var isStopped: Bool { (try? registers()) != nil }
+
   private var subject: String { "thread \(threadID)" }
 
   /// The 27 words of `struct user_regs_struct`.
