@@ -13,6 +13,8 @@ public final class SeqpacketSocket: Sendable {
     public var bytes: [UInt8]
     /// Descriptors that came along, close-on-exec.
     public var descriptors: [FileDescriptor]
+    /// The process that sent it, as this one sees it (SCM_CREDENTIALS): told to a pair's own end, otherwise 0.
+    public var sender: Int32
   }
 
   private struct State: Sendable {
@@ -60,16 +62,18 @@ public final class SeqpacketSocket: Sendable {
     var bytes = [UInt8](repeating: 0, count: maximum)
     var numbers = [CInt](repeating: -1, count: 32)
     var count = numbers.count
+    var sender: CInt = 0
     let result = bytes.withUnsafeMutableBytes { bytes in
       numbers.withUnsafeMutableBufferPointer { numbers -> Int in
         guard let base = bytes.baseAddress, let descriptors = numbers.baseAddress else { return -22 }
-        return thaw_receive_message(descriptor.rawValue, base, bytes.count, descriptors, &count, waiting ? 0 : 1)
+        return thaw_receive_message(descriptor.rawValue, base, bytes.count, descriptors, &count, &sender, waiting ? 0 : 1)
       }
     }
     let length = try checked(result, "recvmsg")
     if length == 0 { return nil }
     bytes.removeLast(bytes.count - length)
-    return Message(bytes: bytes, descriptors: numbers[..<count].map { FileDescriptor(rawValue: $0) })
+    return Message(
+      bytes: bytes, descriptors: numbers[..<count].map { FileDescriptor(rawValue: $0) }, sender: sender)
   }
 
   /// Calls `handle` with every message from now on, one after another on a thread of its own, and with nil once

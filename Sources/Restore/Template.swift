@@ -16,13 +16,13 @@ public final class Template: Sendable {
   /// The template's process id.
   public let processID: Int32
 
-  /// A clone on its way to ARMED or DONE: both the template's word that it cloned itself and the clone's own must
-  /// come, in any order.
+  /// A clone on its way to ARMED or DONE: its own word, which tells its process id too, is enough. The template's word
+  /// that it cloned itself may come before or after that.
   private struct Pending: Sendable {
     let sandbox: Sandbox
     let continuation: CheckedContinuation<Result<RestoredProcess, RestoreError>, Never>
+    /// Once it belongs to the sandbox.
     var processID: Int32?
-    var timings: RestoreTimings?
   }
   private struct State: Sendable {
     var isOpen = true
@@ -97,8 +97,8 @@ public final class Template: Sendable {
     socket.readMessages(maximum: 512) { [weak template] message in
       let report = message.flatMap { restore_report(message: $0.bytes) }
       if report == nil || report?.id == 0 { announce.yield(report) }
-      if let report, let template {
-        template.receive(report, message?.descriptors ?? [])
+      if let report, let template, let message {
+        template.receive(report, message)
       } else {
         for descriptor in message?.descriptors ?? [] { try? descriptor.close() }
         template?.lost()
@@ -228,10 +228,10 @@ public final class Template: Sendable {
   /// Lets an armed clone go, and waits for its word that it is about to run user code.
   func release(_ armed: ArmedProcess) async throws(RestoreError) -> RestoredProcess {
     try await outcome(of: armed.id, in: armed.sandbox, processID: armed.processID) {
-      // It may have ended while it waited, which nobody was told then.
-      finish(armed.id, whenEnded: armed.sandbox)
       // eventfd(2): eight bytes, added to the counter that the clone waits on.
       _ = try armed.descriptor.writeAll(withUnsafeBytes(of: UInt64(1)) { Array($0) })
+      // It may have ended while it waited, which nobody was told then.
+      finish(armed.id, whenEnded: armed.sandbox)
     }
   }
 
@@ -256,42 +256,42 @@ public final class Template: Sendable {
     }.get()
   }
 
-  private func receive(_ report: restore_report, _ descriptors: [FileDescriptor]) {
+  private func receive(_ report: restore_report, _ message: SeqpacketSocket.Message) {
     switch report.kind {
     case RESTORE_REPORT_WATCHED.rawValue:
       let isWanted = state.withLock { state in
-        guard descriptors.count == 1, state.watches[report.id] != nil else { return false }
-        state.watches[report.id] = descriptors[0]
+        guard message.descriptors.count == 1, state.watches[report.id] != nil else { return false }
+        state.watches[report.id] = message.descriptors[0]
         return true
       }
-      if !isWanted { for descriptor in descriptors { try? descriptor.close() } }
+      if !isWanted { for descriptor in message.descriptors { try? descriptor.close() } }
     case RESTORE_REPORT_CLONED.rawValue:
       guard report.value > 0 else {
         finish(report.id, .failure(RestoreError(report)))
         return
       }
-      let processID = Int32(truncatingIfNeeded: report.value)
-      if let sandbox = state.withLock({ $0.pending[report.id]?.sandbox }) {
-        sandbox.adopt(processID: processID)
+      if let sandbox = adopt(report.id, Int32(truncatingIfNeeded: report.value)) {
         finish(report.id, whenEnded: sandbox)
       }
-      step(report.id) { $0.processID = processID }
     case RESTORE_REPORT_ARMED.rawValue, RESTORE_REPORT_DONE.rawValue:
-      step(report.id) { $0.timings = RestoreTimings(report) }
+      _ = adopt(report.id, message.sender)
+      finish(report.id, .success(RestoredProcess(processID: message.sender, timings: RestoreTimings(report))))
     case RESTORE_REPORT_FAILED.rawValue where report.id != 0: finish(report.id, .failure(RestoreError(report)))
     default: break
     }
   }
 
-  private func step(_ id: UInt32, _ change: @Sendable (inout Pending) -> Void) {
-    let done: RestoredProcess? = state.withLock { state in
-      guard var pending = state.pending[id] else { return nil }
-      change(&pending)
-      state.pending[id] = pending
-      guard let processID = pending.processID, let timings = pending.timings else { return nil }
-      return RestoredProcess(processID: processID, timings: timings)
+  /// Tells the sandbox of a clone under way that this process belongs to it, unless that has been told.
+  ///
+  /// - Returns: the sandbox that has been told now.
+  private func adopt(_ id: UInt32, _ processID: Int32) -> Sandbox? {
+    let sandbox: Sandbox? = state.withLock { state in
+      guard state.pending[id] != nil, state.pending[id]?.processID == nil else { return nil }
+      state.pending[id]?.processID = processID
+      return state.pending[id]?.sandbox
     }
-    if let done { finish(id, .success(done)) }
+    sandbox?.adopt(processID: processID)
+    return sandbox
   }
 
   private func finish(_ id: UInt32, _ result: Result<RestoredProcess, RestoreError>) {

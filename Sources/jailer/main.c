@@ -299,6 +299,7 @@ int main(int count, char **arguments) {
   settings.root_directory = arguments[1];
   snprintf(settings.instance, sizeof settings.instance, "%s", arguments[2]);
   prctl(PR_SET_NAME, "thaw-jailer");
+  prctl(PR_SET_CHILD_SUBREAPER, 1); // a template's spare ends when it has made a clone, which is ours to wait for
   setsid(); // an interrupt typed at the daemon's terminal is the daemon's to handle
   struct rlimit files;
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {

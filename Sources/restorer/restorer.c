@@ -4,6 +4,8 @@
 // snapshot's, and is then the *template*: it waits for orders on the control socket, and for each clones itself into a blank sandbox. The clone
 // runs the program's remaining phases and leaves through rt_sigreturn into the restored main thread.
 //
+// While no order waits the template has a *spare*: a copy of itself, which belongs to no sandbox, made ahead. The next clone takes over its memory.
+//
 // No libc, no stack protector, no vector registers: whatever runs here runs in a half-made process.
 #include <asm-generic/fcntl.h>
 #include <linux/mman.h>
@@ -33,7 +35,11 @@ enum {
   SYS_sendto = 44,
   SYS_recvmsg = 47,
   SYS_close = 3,
+  SYS_sched_yield = 24,
+  SYS_nanosleep = 35,
   SYS_getpid = 39,
+  SYS_getppid = 110,
+  SYS_prctl = 157,
   SYS_fcntl = 72,
   SYS_futex = 202,
   SYS_clock_gettime = 228,
@@ -44,6 +50,7 @@ enum {
   SYS_userfaultfd = 323,
   SYS_sendmsg = 46,
   SYS_setns = 308,
+  SYS_pidfd_open = 434,
   SYS_clone3 = 435,
   SYS_process_madvise = 440,
   SYS_close_range = 436,
@@ -51,9 +58,10 @@ enum {
 
 enum { CLOCK_MONOTONIC = 1, CLOCK_BOOTTIME = 7, CLONE_NEWTIME = 0x80 };
 enum { CLONE_NEWNS = 0x20000, CLONE_NEWUTS = 0x4000000, CLONE_NEWIPC = 0x8000000, CLONE_NEWPID = 0x20000000, CLONE_NEWNET = 0x40000000 };
-enum { CLONE_PARENT = 0x8000 };
+enum { CLONE_VM = 0x100, CLONE_FILES = 0x400, CLONE_PARENT = 0x8000 };
+enum { PR_SET_PDEATHSIG = 1, SIGKILL = 9 };
 enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129, F_DUPFD_CLOEXEC = 1030 };
-enum { EMSGSIZE = 90, EINVAL = 22, ETIMEDOUT = 110, ECHILD = 10 };
+enum { EMSGSIZE = 90, EINVAL = 22, ETIMEDOUT = 110, ECHILD = 10, EUSERS = 87 };
 enum { P_PID = 1, WNOHANG = 1, WEXITED = 4, WNOWAIT = 0x1000000, WALL = 0x40000000, CLD_EXITED = 1 };
 enum { AT_NULL = 0, AT_SYSINFO_EHDR = 33 };
 enum { PIDFD_SELF = -10001 }; // linux/pidfd.h: the thread group
@@ -72,6 +80,7 @@ static inline long call6(long n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {
 // The first process's; each process that is forked of it has its own.
 static struct restore_program *program = (struct restore_program *)RESTORE_PROGRAM_BASE;
 static struct restore_shared *const shared = (struct restore_shared *)RESTORE_SHARED;
+static struct restore_spare *const spare = (struct restore_spare *)RESTORE_SPARE;
 static char stack[16384] __attribute__((aligned(64), used));
 static struct restore_report report;
 // What clones are known to use, and where in it each use begins.
@@ -264,53 +273,12 @@ static void advise(enum restore_use use, int advice) {
   for (; range < end; range++) call(SYS_madvise, range->start, range->length, advice);
 }
 
+static int is_touched; // whether the written pages are there already
+
 // Has the pages that the process will use there before it needs them, many at a time: cheaper than one fault each.
 static void touch_working_set(int arming) {
   advise(RESTORE_USE_WRITTEN, MADV_POPULATE_WRITE);
   if (arming) advise(RESTORE_USE_READ, MADV_POPULATE_READ);
-}
-
-// Pages that clones write are handed over to them: when the template has cloned itself it lets go of its own, so that the clone is the only one that
-// has them, and need not copy them. Afterwards, while nobody waits, it makes its own anew of what it has put aside. Without the memory for that it ends.
-static u64 kept, kept_length; // where, and how many bytes; 0 if there is nothing to hand over
-static int is_handed_over;
-
-static void copy(u64 to, u64 from, u64 length) { __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(length)::"memory"); }
-
-// Puts aside what the written pages hold. Where that is too much, or not to be had, clones copy them.
-static void keep_written(void) {
-  const struct restore_range *first = uses[RESTORE_USE_WRITTEN], *end = uses[RESTORE_USE_WRITTEN + 1];
-  if (kept) call(SYS_munmap, kept, kept_length, 0);
-  kept = kept_length = 0;
-  u64 length = 0;
-  for (const struct restore_range *range = first; range < end; range++) length += range->length;
-  // A fork takes back what the process before it was given.
-  if (length == 0 || length > RESTORE_HANDED_OVER_BYTES || program->processes) return;
-  for (const struct restore_range *range = first; range < end; range++)
-    if (is_error(call(SYS_madvise, range->start, range->length, MADV_POPULATE_WRITE))) return;
-  long place = call6(SYS_mmap, 0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (is_error(place)) return;
-  if (is_error(call(SYS_madvise, place, length, MADV_DONTFORK))) {
-    call(SYS_munmap, place, length, 0);
-    return;
-  }
-  kept = (u64)place, kept_length = length;
-  u64 to = kept;
-  for (const struct restore_range *range = first; range < end; to += range++->length) copy(to, range->start, range->length);
-}
-
-static void hand_over_written(void) {
-  if (!kept) return;
-  advise(RESTORE_USE_WRITTEN, MADV_DONTNEED);
-  is_handed_over = 1;
-}
-
-static void replenish_written(void) {
-  if (!is_handed_over) return;
-  advise(RESTORE_USE_WRITTEN, MADV_POPULATE_WRITE);
-  const struct restore_range *range = uses[RESTORE_USE_WRITTEN];
-  for (u64 from = kept; range < uses[RESTORE_USE_WRITTEN + 1]; from += range++->length) copy(range->start, from, range->length);
-  is_handed_over = 0;
 }
 
 // A userfaultfd that sees nothing: while it is registered for a mapping, the kernel maps only the pages that are asked for, not their neighbours too.
@@ -385,6 +353,7 @@ static void make_process(void) {
 
 __attribute__((noreturn)) static void leave(void) {
   struct restore_program *p = program;
+  call(SYS_munmap, RESTORE_SPARE, 4096, 0);
   if (p->processes) call(SYS_munmap, RESTORE_SHARED, 4096, 0);
   call(SYS_close_range, p->descriptor_base, ~0u, 0);
   run(RESTORE_PHASE_SEAL, p->seal);
@@ -400,7 +369,7 @@ __attribute__((noreturn)) static void leave(void) {
 // The clone, inside the blank sandbox's namespaces: everything that is not memory.
 __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) {
   // A fork takes back what was copied ahead: with other processes it comes last.
-  int touch = flags & RESTORE_ORDER_TOUCH, last = program->processes != 0;
+  int touch = (flags & RESTORE_ORDER_TOUCH) && !is_touched, last = program->processes != 0;
   if (flags & RESTORE_ORDER_WATCH) {
     long file = map_singly(RESTORE_USE_WATCHED);
     if (!is_error(file)) send_report_with(RESTORE_REPORT_WATCHED, file);
@@ -439,6 +408,8 @@ static long fork_process(struct restore_program *child, u64 exit_signal) {
   return result;
 }
 
+static void drop_spare(void);
+
 // Waits for an order to clone; answers how many descriptors came with it. A new working set is taken in on the way. Ends the template when the
 // daemon has closed the socket.
 static u32 receive_order(struct restore_order *order, u32 *descriptors) {
@@ -452,9 +423,9 @@ static u32 receive_order(struct restore_order *order, u32 *descriptors) {
     while (result == -4 /* EINTR */);
     if (result < (long)sizeof *order) call(SYS_exit_group, 0, 0, 0);
     if (!(order->flags & RESTORE_ORDER_WORKING_SET)) break;
+    drop_spare();
     for (int use = 0; use < RESTORE_USES; use++) uses[use + 1] = uses[use] + order->ranges[use];
     if (uses[RESTORE_USES] != working_set + ((u64)result - sizeof *order) / sizeof *working_set) call(SYS_exit_group, 0, 0, 0);
-    keep_written();
     map_read();
   }
   u32 count = 0;
@@ -465,8 +436,20 @@ static u32 receive_order(struct restore_order *order, u32 *descriptors) {
   return count;
 }
 
-// In the clone: enter the sandbox, put the supplied descriptors where the program expects them, close all else.
-__attribute__((noreturn)) static void enter(const struct restore_order *order, const u32 *descriptors) {
+// The clone of a spare comes into the time namespace that the spare has made for it: not from birth, as the two share memory, but when the spare has ended.
+static void join_clocks(long file, u64 offset) {
+  u64 moment[2] = {0, 100000};
+  long result;
+  for (int tries = 0; (result = call(SYS_setns, file, CLONE_NEWTIME, 0)) == -EUSERS && tries < 100000; tries++) {
+    if (tries < 1000) call(SYS_sched_yield, 0, 0, 0);
+    else call(SYS_nanosleep, moment, 0, 0);
+  }
+  if (result < 0) fail(RESTORE_PHASE_ENTER, 40, SYS_setns, result, 0);
+  clock_offset = offset;
+}
+
+// In the clone: enter the sandbox, put the supplied descriptors where the program expects them, close all else. `clocks`: a time namespace to join, or -1.
+__attribute__((noreturn)) static void enter(const struct restore_order *order, const u32 *descriptors, long clocks, u64 offset) {
   u64 base = program->descriptor_base;
   long result = call(SYS_setns, descriptors[0], CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS, 0);
   if (result < 0) fail(RESTORE_PHASE_ENTER, 0, SYS_setns, result, 0);
@@ -485,6 +468,7 @@ __attribute__((noreturn)) static void enter(const struct restore_order *order, c
     if (i < order->supplied) program->slots[RESTORE_SLOT_SUPPLIED + i] = (u64)result;
     else released = (u64)result;
   }
+  if (clocks >= 0) join_clocks(clocks, offset);
   call(SYS_close_range, 0, base - 1, 0);
   report.entered = now();
   become(order->flags, released);
@@ -510,6 +494,17 @@ static char *put_offset(char *text, const char *name, int64_t offset) {
   return text;
 }
 
+// Has the clocks of the time namespace of `file`, /proc/self/timens_offsets, go on from the snapshot. Answers the monotonic clock's offset, or 0, which it
+// never is, where that fails.
+static u64 set_offsets(long file) {
+  char text[128];
+  u64 offset = program->monotonic - clock(CLOCK_MONOTONIC);
+  char *end = put_offset(text, "monotonic", (int64_t)offset);
+  end = put_offset(end, "boottime", (int64_t)(program->boottime - clock(CLOCK_BOOTTIME)));
+  call(SYS_lseek, file, 0, 0);
+  return call(SYS_write, file, text, end - text) < 0 ? 0 : offset;
+}
+
 // The next clone's clocks go on from the snapshot: a time namespace of its own, which it is in from its first instruction. Answers the monotonic
 // clock's offset: where that fails, the offset of the namespace before (a new one begins with its values); 0, the host's clocks, where there is none.
 static u64 set_clocks(void) {
@@ -518,17 +513,129 @@ static u64 set_clocks(void) {
   if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) return last;
   if (file < 0) file = call(SYS_open, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC, 0);
   if (file < 0) return last;
-  char text[128];
-  u64 offset = program->monotonic - clock(CLOCK_MONOTONIC);
-  char *end = put_offset(text, "monotonic", (int64_t)offset);
-  end = put_offset(end, "boottime", (int64_t)(program->boottime - clock(CLOCK_BOOTTIME)));
-  call(SYS_lseek, file, 0, 0);
-  if (call(SYS_write, file, text, end - text) >= 0) last = offset;
+  u64 offset = set_offsets(file);
+  if (offset) last = offset;
   return last;
+}
+
+static long spare_process; // 0 if there is none
+
+// A template's order, as its spare and the clone of that have it.
+static struct {
+  struct restore_order order;
+  u32 descriptors[RESTORE_ORDER_DESCRIPTORS];
+  long clocks; // the time namespace's descriptor, or -1
+  u64 offset;
+} taken;
+
+// The clone of a spare, on a stack of its own: the spare has the same memory, until it has ended.
+__attribute__((noreturn, used)) static void taken_main(void) {
+  report.cloned = now();
+  enter(&taken.order, taken.descriptors, taken.clocks, taken.offset);
+}
+
+static long clone_spare(void) {
+  static char clone_stack[sizeof stack] __attribute__((aligned(64)));
+  struct restore_clone_arguments arguments = {
+      .flags = CLONE_VM, .stack = (u64)clone_stack, .stack_size = sizeof clone_stack, .set_tid = (u64)&program->main_process_id, .set_tid_size = 1};
+  long result;
+  __asm__ volatile("syscall\n test %%rax, %%rax\n jnz 1f\n xor %%ebp, %%ebp\n call taken_main\n 1:"
+                   : "=a"(result)
+                   : "a"(SYS_clone3), "D"(&arguments), "S"(sizeof arguments)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+
+// The spare: has everything that needs no order, waits for one, clones itself, and ends, so that the clone is the only one that has the memory. (A process
+// cannot come into a pid namespace itself.) The clone becomes the jailer's, which takes in orphans.
+__attribute__((noreturn)) static void spare_main(long template) {
+  call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0);
+  if (call(SYS_getppid, 0, 0, 0) != template) call(SYS_exit_group, 0, 0, 0);
+  u64 written = 0;
+  for (const struct restore_range *range = uses[RESTORE_USE_WRITTEN]; range < uses[RESTORE_USE_WRITTEN + 1]; range++) written += range->length;
+  // A fork takes back what was copied ahead: with other processes it comes last.
+  if (written <= RESTORE_AHEAD_BYTES && !program->processes) {
+    touch_working_set(0);
+    is_touched = 1;
+  }
+  if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) >= 0) {
+    spare->files[0] = call(SYS_open, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC, 0);
+    spare->files[1] = call(SYS_open, "/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC, 0);
+  }
+  u32 begun = RESTORE_SPARE_BEGUN;
+  __atomic_compare_exchange_n(&spare->state, &begun, RESTORE_SPARE_READY, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+  while (__atomic_load_n(&spare->state, __ATOMIC_ACQUIRE) == RESTORE_SPARE_READY)
+    call6(SYS_futex, (u64)&spare->state, FUTEX_WAIT, RESTORE_SPARE_READY, 0, 0, 0);
+  if (spare->state != RESTORE_SPARE_ORDERED) call(SYS_exit_group, 0, 0, 0);
+  taken.order = spare->order;
+  for (u32 i = 0; i < spare->count; i++) taken.descriptors[i] = spare->descriptors[i];
+  report.id = taken.order.id;
+  report.ordered = spare->ordered;
+  long result = call(SYS_setns, taken.descriptors[0], CLONE_NEWPID, 0);
+  if (result >= 0) {
+    taken.offset = spare->files[0] >= 0 && spare->files[1] >= 0 ? set_offsets(spare->files[0]) : 0;
+    taken.clocks = taken.offset ? spare->files[1] : -1;
+    result = clone_spare();
+  }
+  spare->result = result;
+  __atomic_store_n(&spare->state, RESTORE_SPARE_CLONED, __ATOMIC_RELEASE);
+  for (;;) call(SYS_exit_group, 0, 0, 0);
+}
+
+static void make_spare(void) {
+  static int is_shared;
+  static long self = -1;
+  // Not in the namespaces of the clone before.
+  if (self < 0) self = call(SYS_pidfd_open, call(SYS_getpid, 0, 0, 0), 0, 0);
+  if (self < 0 || call(SYS_setns, self, CLONE_NEWPID | CLONE_NEWTIME, 0) < 0) return;
+  if (!is_shared) is_shared = !is_error(call6(SYS_mmap, RESTORE_SPARE, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+  if (!is_shared) return;
+  spare->files[0] = spare->files[1] = -1;
+  __atomic_store_n(&spare->state, RESTORE_SPARE_BEGUN, __ATOMIC_RELEASE);
+  long own = call(SYS_getpid, 0, 0, 0);
+  struct restore_clone_arguments arguments = {.flags = CLONE_FILES};
+  long result = call(SYS_clone3, &arguments, sizeof arguments, 0);
+  if (result == 0) spare_main(own);
+  spare_process = result > 0 ? result : 0;
+}
+
+static void wait_for_spare(void) {
+  call6(SYS_waitid, P_PID, (u64)spare_process, 0, WEXITED | WALL, 0, 0);
+  spare_process = 0;
+  for (int i = 0; i < 2; i++)
+    if (spare->files[i] >= 0) call(SYS_close, spare->files[i], 0, 0);
+}
+
+static void tell_spare(enum restore_spare_state state) {
+  __atomic_store_n(&spare->state, state, __ATOMIC_RELEASE);
+  call6(SYS_futex, (u64)&spare->state, FUTEX_WAKE, 1, 0, 0, 0);
+}
+
+static void drop_spare(void) {
+  if (!spare_process) return;
+  tell_spare(RESTORE_SPARE_DROPPED);
+  wait_for_spare();
+}
+
+// Has the spare carry out an order; answers 0 if it did not, the clone's process id, or an error.
+static long order_from_spare(const struct restore_order *order, const u32 *descriptors, u32 count) {
+  // An armed clone has the time to copy, and its memory is counted as its own then.
+  if (!spare_process || order->flags & RESTORE_ORDER_ARM) return 0;
+  if (__atomic_load_n(&spare->state, __ATOMIC_ACQUIRE) != RESTORE_SPARE_READY) return 0;
+  spare->order = *order;
+  spare->count = count;
+  for (u32 i = 0; i < count; i++) spare->descriptors[i] = descriptors[i];
+  spare->ordered = report.ordered;
+  tell_spare(RESTORE_SPARE_ORDERED);
+  // Both have the processor first, if there is but one. The clone tells the daemon itself that it is there.
+  is_order_waiting(2);
+  wait_for_spare();
+  return spare->state == RESTORE_SPARE_CLONED ? spare->result : 0;
 }
 
 __attribute__((noreturn)) static void serve(void) {
   for (;;) {
+    if (!spare_process && !is_order_waiting(0)) make_spare();
     struct restore_order order;
     u32 descriptors[RESTORE_ORDER_DESCRIPTORS];
     u32 count = receive_order(&order, descriptors);
@@ -537,25 +644,21 @@ __attribute__((noreturn)) static void serve(void) {
     long result = -EMSGSIZE;
     u32 expected = 1 + order.cgroups + order.supplied + (order.flags & RESTORE_ORDER_ARM ? 1 : 0);
     if (count == expected && order.supplied <= RESTORE_SLOT_FREE - RESTORE_SLOT_SUPPLIED) {
-      result = call(SYS_setns, descriptors[0], CLONE_NEWPID, 0);
-      if (result >= 0) {
+      result = order_from_spare(&order, descriptors, count);
+      if (result == 0) result = call(SYS_setns, descriptors[0], CLONE_NEWPID, 0);
+      if (result == 0) {
         u64 offset = set_clocks();
         struct restore_clone_arguments arguments = {.flags = CLONE_PARENT, .set_tid = (u64)&program->main_process_id, .set_tid_size = 1};
         result = call(SYS_clone3, &arguments, sizeof arguments, 0);
         if (result == 0) {
           clock_offset = offset;
           report.cloned = now();
-          enter(&order, descriptors);
+          enter(&order, descriptors, -1, 0);
         }
       }
     }
-    // An armed clone has the time to copy, and its memory is counted as its own then. Who waits already need not wait for pages to be made anew.
-    if (result > 0 && !(order.flags & RESTORE_ORDER_ARM) && !is_order_waiting(0)) hand_over_written();
     for (u32 i = 0; i < count; i++) call(SYS_close, descriptors[i], 0, 0);
     send_report(RESTORE_REPORT_CLONED, result);
-    // The clone has the processor first, if there is but one. Whatever is sent next finds the template complete.
-    if (is_handed_over) is_order_waiting(2);
-    replenish_written();
   }
 }
 

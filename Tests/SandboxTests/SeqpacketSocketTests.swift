@@ -38,6 +38,19 @@ struct SeqpacketSocketTests {
     #expect(byte == [42])
   }
 
+  @Test func tellsTheSender() throws {
+    let pair = try SeqpacketSocket.pair()
+    let other = SeqpacketSocket(owning: pair.other)
+    try other.send([1])
+    #expect(try pair.own.receive()?.sender == getpid())
+    try other.send([2], descriptors: [FileDescriptor](repeating: .standardInput, count: 32))
+    let full = try #require(try pair.own.receive())
+    #expect(full.sender == getpid() && full.descriptors.count == 32)
+    for descriptor in full.descriptors { try descriptor.close() }
+    try pair.own.send([3])
+    #expect(try other.receive()?.sender == 0)
+  }
+
   @Test func answersWithoutWaiting() throws {
     let (one, other) = try pair()
     #expect { try other.receive(waiting: false) } throws: {

@@ -13,7 +13,9 @@
 #define RESTORE_PROGRAM_END 0x3e0000ULL
 // Where the vDSO waits while it moves by less than its length.
 #define RESTORE_VDSO_STOP 0x3e0000ULL
-#define RESTORE_VDSO_ROOM 0xf000ULL
+#define RESTORE_VDSO_ROOM 0xe000ULL
+// A page that a template shares with its spare: struct restore_spare.
+#define RESTORE_SPARE 0x3ee000ULL
 // A page that all processes of a clone share while they are made, where there are several: struct restore_shared.
 #define RESTORE_SHARED 0x3ef000ULL
 
@@ -125,7 +127,26 @@ struct restore_order {
 #define RESTORE_ORDER_WORKING_SET 4 // flags: no clone; what follows replaces the template's working set
 #define RESTORE_ORDER_WATCH 8       // flags: the clone maps pages of the watched mappings one by one, as it needs them; a report brings the userfaultfd
 #define RESTORE_WORKING_SET_RANGES 4096
-#define RESTORE_HANDED_OVER_BYTES (32ULL << 20) // of written pages at most: the template holds them once more, and no clone's memory limit counts them
+#define RESTORE_AHEAD_BYTES (32ULL << 20) // of written pages at most, which a spare has ahead: no clone's memory limit counts them
+
+enum restore_spare_state {
+  RESTORE_SPARE_BEGUN = 0,   // it is not ready yet
+  RESTORE_SPARE_READY = 1,   // it waits for an order
+  RESTORE_SPARE_ORDERED = 2, // it has one
+  RESTORE_SPARE_CLONED = 3,  // it has carried it out: `result`
+  RESTORE_SPARE_DROPPED = 4, // it is to end
+};
+
+// What a template and its spare tell each other. They have the same descriptors.
+struct restore_spare {
+  uint32_t state; // enum restore_spare_state; a futex
+  uint32_t count; // of the order's descriptors
+  struct restore_order order;
+  uint32_t descriptors[RESTORE_ORDER_DESCRIPTORS];
+  uint64_t ordered; // when the order came
+  int64_t result;   // the clone's process id as the template sees it, or -errno
+  int64_t files[2]; // that the spare has opened, for the template to close; negative: none
+};
 
 // Whole pages, as struct iovec of linux/uio.h.
 struct restore_range {
