@@ -29,8 +29,11 @@ struct EngineMeasurement {
 
   struct Figures: Codable {
     var name: String
-    /// Microseconds from the order to the first byte of the clone's reply, cloned from the template.
+    /// Microseconds from the order to the first byte of the clone's reply, from the template, which had time to make a
+    /// spare.
     var restore: [Double]
+    /// The same for the second of two clones that are ordered at once, while the first one has the spare.
+    var second: [Double] = []
     /// The same for a clone that was armed: from the order to run.
     var armed: [Double]
     /// Microseconds from before fork() of the same warm process to the first byte of its child's reply, in turn
@@ -107,6 +110,7 @@ struct EngineMeasurement {
         ("instance", timings.instance),
         ("threads", timings.threads), ("done", timings.done),
       ] { steps[name, default: []].append(time / .microseconds(1)) }
+      figures.second.append(try await startTwo(template, in: seeded, bench))
       figures.armed.append(try await start(template, in: seeded, bench, arming: true).microseconds)
       for (name, arguments) in subject.cold ?? [:] {
         figures.cold[name, default: []].append(try await startCold(arguments, in: specification, bench))
@@ -185,15 +189,9 @@ struct EngineMeasurement {
     _ template: Template, in specification: SandboxSpecification, _ bench: EngineBench, arming: Bool = false,
     afterwards: (RestoredProcess) throws -> Void = { _ in }
   ) async throws -> (microseconds: Double, timings: RestoreTimings) {
-    let sandbox = try await bench.jailer.makeSandbox(specification)
-    let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
-    try RuntimeStandIn.send("go\n", to: connection)
+    let (sandbox, connection) = try await ready(specification, bench)
     let armed = arming ? try await template.arm(into: sandbox) : nil
-    async let replied = blocking { () -> ContinuousClock.Instant in
-      var item = pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)
-      guard poll(&item, 1, 20000) == 1 else { throw EngineBenchError("no reply") }
-      return .now
-    }
+    async let replied = reply(connection)
     // The reader is in poll(2) before the order is given.
     try await Task.sleep(for: .milliseconds(5))
     let ordered = ContinuousClock.now
@@ -204,6 +202,42 @@ struct EngineMeasurement {
     try connection.close()
     await sandbox.terminate()
     return (time, process.timings)
+  }
+
+  /// Two starts that are ordered at once: microseconds until the later one has replied.
+  private func startTwo(
+    _ template: Template, in specification: SandboxSpecification, _ bench: EngineBench
+  ) async throws -> Double {
+    let (first, connection) = try await ready(specification, bench)
+    let (second, otherConnection) = try await ready(specification, bench)
+    async let replied = (reply(connection), reply(otherConnection))
+    try await Task.sleep(for: .milliseconds(5))
+    let ordered = ContinuousClock.now
+    async let restored = template.restore(into: first)
+    _ = try await (template.restore(into: second), restored)
+    let times = try await replied
+    for connection in [connection, otherConnection] { try connection.close() }
+    for sandbox in [first, second] { await sandbox.terminate() }
+    return (max(times.0, times.1) - ordered) / .microseconds(1)
+  }
+
+  /// A blank sandbox, and the connection on which the program that will be in it has been told to do its work.
+  private func ready(
+    _ specification: SandboxSpecification, _ bench: EngineBench
+  ) async throws -> (sandbox: Sandbox, connection: FileDescriptor) {
+    let sandbox = try await bench.jailer.makeSandbox(specification)
+    let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
+    try RuntimeStandIn.send("go\n", to: connection)
+    return (sandbox, connection)
+  }
+
+  /// When the first byte of the reply came.
+  private func reply(_ connection: FileDescriptor) async throws -> ContinuousClock.Instant {
+    try await blocking {
+      var item = pollfd(fd: connection.rawValue, events: Int16(POLLIN), revents: 0)
+      guard poll(&item, 1, 20000) == 1 else { throw EngineBenchError("no reply") }
+      return .now
+    }
   }
 
   /// A cold start in a blank sandbox, from the order to the first byte of the reply.
@@ -224,9 +258,7 @@ struct EngineMeasurement {
   private func begin(
     _ template: Template, in specification: SandboxSpecification, _ bench: EngineBench
   ) async throws -> (sandbox: Sandbox, connection: FileDescriptor, process: RestoredProcess) {
-    let sandbox = try await bench.jailer.makeSandbox(specification)
-    let connection = try await blocking { try RuntimeStandIn.accept(sandbox, port: sandbox.connectionPort) }
-    try RuntimeStandIn.send("go\n", to: connection)
+    let (sandbox, connection) = try await ready(specification, bench)
     let process = try await template.restore(into: sandbox)
     _ = try await blocking { try RuntimeStandIn.line(connection) }
     return (sandbox, connection, process)

@@ -1,3 +1,4 @@
+import Glibc
 import Linux
 import SnapshotFormat
 import SystemPackage
@@ -71,8 +72,14 @@ extension TimerDescriptor {
   init(process: Int32, number: Int32, handle: FileDescriptor) throws {
     let copy = try Kernel.duplicate(number, of: handle)
     defer { try? copy.close() }
-    let setting = try Kernel.timerSetting(copy)
-    let fields = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
+    var setting = try Kernel.timerSetting(copy)
+    var fields = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
+    // One that expires at this moment says that nothing is left, as one that is not set, until the interrupt has come.
+    for _ in 0..<3 where setting[2...] == [0, 0] && (setting[..<2] != [0, 0] || fields.number("ticks") ?? 0 == 0) {
+      usleep(50)
+      setting = try Kernel.timerSetting(copy)
+      fields = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
+    }
     let clock = UInt32(fields.number("clockid") ?? 0)
     let flags = UInt32(fields.number("settime flags", radix: 8) ?? 0) & 3
     guard clock != 8, clock != 9 else {

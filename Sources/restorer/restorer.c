@@ -572,6 +572,7 @@ __attribute__((noreturn)) static void spare_main(long template) {
   report.id = taken.order.id;
   report.ordered = spare->ordered;
   long result = call(SYS_setns, taken.descriptors[0], CLONE_NEWPID, 0);
+  __atomic_store_n(&spare->state, RESTORE_SPARE_CLONES, __ATOMIC_RELEASE);
   if (result >= 0) {
     taken.offset = spare->files[0] >= 0 && spare->files[1] >= 0 ? set_offsets(spare->files[0]) : 0;
     taken.clocks = taken.offset ? spare->files[1] : -1;
@@ -617,7 +618,7 @@ static void drop_spare(void) {
   wait_for_spare();
 }
 
-// Has the spare carry out an order; answers 0 if it did not, the clone's process id, or an error.
+// Has the spare carry out an order; answers the clone's process id, an error, or 0 if nothing has been done.
 static long order_from_spare(const struct restore_order *order, const u32 *descriptors, u32 count) {
   // An armed clone has the time to copy, and its memory is counted as its own then.
   if (!spare_process || order->flags & RESTORE_ORDER_ARM) return 0;
@@ -630,7 +631,11 @@ static long order_from_spare(const struct restore_order *order, const u32 *descr
   // Both have the processor first, if there is but one. The clone tells the daemon itself that it is there.
   is_order_waiting(2);
   wait_for_spare();
-  return spare->state == RESTORE_SPARE_CLONED ? spare->result : 0;
+  switch (spare->state) {
+  case RESTORE_SPARE_CLONED: return spare->result;
+  case RESTORE_SPARE_CLONES: return -ECHILD; // it was killed, and there may be a clone or none
+  default: return 0;
+  }
 }
 
 __attribute__((noreturn)) static void serve(void) {

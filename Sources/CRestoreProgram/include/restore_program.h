@@ -133,8 +133,9 @@ enum restore_spare_state {
   RESTORE_SPARE_BEGUN = 0,   // it is not ready yet
   RESTORE_SPARE_READY = 1,   // it waits for an order
   RESTORE_SPARE_ORDERED = 2, // it has one
-  RESTORE_SPARE_CLONED = 3,  // it has carried it out: `result`
-  RESTORE_SPARE_DROPPED = 4, // it is to end
+  RESTORE_SPARE_CLONES = 3,  // it carries it out
+  RESTORE_SPARE_CLONED = 4,  // it has carried it out: `result`
+  RESTORE_SPARE_DROPPED = 5, // it is to end
 };
 
 // What a template and its spare tell each other. They have the same descriptors.
