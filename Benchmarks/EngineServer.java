@@ -4,6 +4,9 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.OutputStream;
+import java.io.UncheckedIOException;
+import java.net.InetAddress;
+import java.net.ServerSocket;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -26,22 +29,49 @@ public final class EngineServer {
     return output.toByteArray();
   }
 
-  public static void main(String[] arguments) throws IOException {
-    EngineServer server = new EngineServer(Path.of(arguments[0]));
-    try (Socket socket = new Socket("127.0.0.1", 9001)) {
-      socket.setTcpNoDelay(true);
-      BufferedReader lines = new BufferedReader(new InputStreamReader(socket.getInputStream(), StandardCharsets.US_ASCII));
-      OutputStream output = socket.getOutputStream();
-      if (arguments.length > 1) {
-        for (int i = 0; i < 2; i++) {
-          for (int j = 0; j < 300; j++) server.work();
-          System.gc();
+  /** Answers until the other end closes. */
+  private void serve(Socket socket) throws IOException {
+    socket.setTcpNoDelay(true);
+    BufferedReader lines = new BufferedReader(new InputStreamReader(socket.getInputStream(), StandardCharsets.US_ASCII));
+    OutputStream output = socket.getOutputStream();
+    output.write("ready\n".getBytes(StandardCharsets.US_ASCII));
+    while (lines.readLine() != null) output.write(work());
+  }
+
+  /** Answers requests of its own, on the way that others take later. */
+  private void warm(int requests) throws Exception {
+    try (ServerSocket listener = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+      Thread client = new Thread(() -> {
+        try (Socket socket = new Socket(listener.getInetAddress(), listener.getLocalPort())) {
+          BufferedReader lines = new BufferedReader(new InputStreamReader(socket.getInputStream(), StandardCharsets.US_ASCII));
+          for (int i = 0; i <= requests; i++) {
+            lines.readLine();
+            if (i < requests) socket.getOutputStream().write('\n');
+          }
+        } catch (IOException e) {
+          throw new UncheckedIOException(e);
         }
-        // What is used after a collection.
-        server.work();
+      });
+      client.start();
+      try (Socket socket = listener.accept()) {
+        serve(socket);
       }
-      output.write("ready\n".getBytes(StandardCharsets.US_ASCII));
-      while (lines.readLine() != null) output.write(server.work());
+      client.join();
+    }
+  }
+
+  public static void main(String[] arguments) throws Exception {
+    EngineServer server = new EngineServer(Path.of(arguments[0]));
+    if (arguments.length > 1) {
+      for (int i = 0; i < 2; i++) {
+        server.warm(300);
+        System.gc();
+      }
+      // What is used after a collection.
+      server.warm(3);
+    }
+    try (Socket socket = new Socket("127.0.0.1", 9001)) {
+      server.serve(socket);
     }
   }
 }

@@ -197,7 +197,7 @@ static void run(u32 name, struct restore_phase phase) {
         slots[a[1] + 1] = ((volatile u32 *)a[0])[1];
         break;
       case RESTORE_OP_WAIT_THREADS: {
-        u32 seen;
+        u64 seen;
         while ((seen = __atomic_load_n(&program->ready, __ATOMIC_ACQUIRE)) < program->thread_count)
           call6(SYS_futex, (u64)&program->ready, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0);
         break;
@@ -234,16 +234,21 @@ __attribute__((noreturn)) static void return_to(u64 frame) {
   __builtin_unreachable();
 }
 
-// One thread wakes the next: all at once they would take the processors from the one that has the answer to read.
-static void wake_next_thread(void) { call6(SYS_futex, (u64)&program->go, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0); }
+// One thread lets the next go: all at once they would take the processors from the one that has the answer to read.
+static void let_go(u64 address) {
+  if (!address) return;
+  struct restore_thread *thread = (struct restore_thread *)address;
+  __atomic_store_n(&thread->go, 1, __ATOMIC_RELEASE);
+  call6(SYS_futex, (u64)&thread->go, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+}
 
 __attribute__((noreturn, used)) void thread_main(struct restore_thread *thread) {
   run(RESTORE_PHASE_THREAD, thread->phase);
   if (thread->gs_base) __asm__ volatile("wrgsbase %0" ::"r"(thread->gs_base));
   if (__atomic_add_fetch(&program->ready, 1, __ATOMIC_ACQ_REL) == program->thread_count)
     call6(SYS_futex, (u64)&program->ready, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
-  while (!__atomic_load_n(&program->go, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)&program->go, FUTEX_WAIT_PRIVATE, 0, 0, 0, 0);
-  wake_next_thread();
+  while (!__atomic_load_n(&thread->go, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)&thread->go, FUTEX_WAIT_PRIVATE, 0, 0, 0, 0);
+  let_go(thread->next);
   return_to(thread->frame);
 }
 
@@ -359,10 +364,7 @@ __attribute__((noreturn)) static void leave(void) {
   run(RESTORE_PHASE_SEAL, p->seal);
   __asm__ volatile("wrfsbase %0" ::"r"(p->main_fs_base));
   if (p->main_gs_base) __asm__ volatile("wrgsbase %0" ::"r"(p->main_gs_base));
-  if (p->thread_count) {
-    __atomic_store_n(&p->go, 1, __ATOMIC_RELEASE);
-    wake_next_thread();
-  }
+  for (int i = 0; i < 2; i++) let_go(p->first[i]);
   return_to(p->main_frame);
 }
 

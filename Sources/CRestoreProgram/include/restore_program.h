@@ -76,6 +76,8 @@ struct restore_thread {
   uint64_t gs_base;
   struct restore_phase phase; // run by the thread itself
   struct restore_clone_arguments clone;
+  uint64_t next; // address of the thread that this one lets go before it goes itself, or 0
+  uint32_t go;   // a futex; 0 in the file
 };
 
 struct restore_program {
@@ -93,7 +95,8 @@ struct restore_program {
   uint64_t threads, thread_count; // array of struct restore_thread
   uint64_t main_frame, main_fs_base, main_gs_base;
   uint64_t processes;        // how many stay, where several are made, which share RESTORE_SHARED; else 0
-  uint32_t ready, go; // futexes between main and threads; 0 in the file
+  uint64_t first[2];  // addresses of the threads that the main one lets go, or 0
+  uint64_t ready;     // a futex: how many threads wait to be let go; 0 in the file
   uint64_t made;      // whether the process has been forked, as its parent knows; 0 in the file
   uint64_t slots[RESTORE_SLOTS];
 };
