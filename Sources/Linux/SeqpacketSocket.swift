@@ -66,7 +66,8 @@ public final class SeqpacketSocket: Sendable {
     let result = bytes.withUnsafeMutableBytes { bytes in
       numbers.withUnsafeMutableBufferPointer { numbers -> Int in
         guard let base = bytes.baseAddress, let descriptors = numbers.baseAddress else { return -22 }
-        return thaw_receive_message(descriptor.rawValue, base, bytes.count, descriptors, &count, &sender, waiting ? 0 : 1)
+        return thaw_receive_message(
+          descriptor.rawValue, base, bytes.count, descriptors, &count, &sender, waiting ? 0 : 1)
       }
     }
     let length = try checked(result, "recvmsg")

@@ -102,14 +102,14 @@ struct ProgramCompiler {
     let others = process.threads.dropFirst()
     let size = MemoryLayout<restore_thread>.stride
     let threadOffset = builder.reserve(others.count * size, alignment: 64)
-    let (first, second, next) = threadOrder
+    let order = process.threadOrder
     func address(_ index: Int?) -> UInt64 { index.map { builder.address(threadOffset + $0 * size) } ?? 0 }
     for (index, thread) in others.enumerated() {
       var encoded = self.thread(thread)
-      encoded.next = address(next[index])
+      encoded.next = address(order.next[index])
       builder.store(encoded, at: threadOffset + index * size)
     }
-    header.first = (address(first), address(second))
+    header.first = (address(order.first), address(order.second))
     header.threads = builder.address(threadOffset)
     header.thread_count = UInt64(others.count)
     let main = mainPhase()
@@ -363,31 +363,6 @@ struct ProgramCompiler {
     result.clone.set_tid = builder.place(words: [UInt64(thread.threadID)])
     result.clone.set_tid_size = 1
     return result
-  }
-
-  /// In which order the threads but the main one are let go, by their places: the first two by the main one, each other
-  /// one by one before it. The one that waits on the connection on which every clone is given its first answer goes
-  /// first, and lets no other one go.
-  private var threadOrder: (first: Int?, second: Int?, next: [Int: Int]) {
-    let others = Array(0..<(process.threads.count - 1))
-    let reader = process.threads.firstIndex { waitsOnConnection($0) }
-    let rest = others.filter { $0 + 1 != reader }
-    let next = Dictionary(uniqueKeysWithValues: zip(rest, rest.dropFirst()))
-    guard let reader, reader > 0 else { return (rest.first, nil, next) }
-    return (reader - 1, rest.first, next)
-  }
-
-  /// Whether a thread waits to read from the supplied connection, or for an epoll set that has it.
-  private func waitsOnConnection(_ thread: ThreadState) -> Bool {
-    // read, readv, recvfrom, recvmsg; epoll_wait, epoll_pwait, epoll_pwait2
-    guard [0, 19, 45, 47, 232, 281, 441].contains(thread.registers[.origRax]) else { return false }
-    let number = thread.registers[.rdi]
-    let connections = process.descriptors.filter { $0.kind == .supplied(.connection) }.map(\.number)
-    return process.descriptors.contains { descriptor in
-      guard descriptor.number == number else { return false }
-      if case .epoll(let entries) = descriptor.kind { return entries.contains { connections.contains($0.target) } }
-      return connections.contains(descriptor.number)
-    }
   }
 
   /// What each thread does for itself.

@@ -61,6 +61,39 @@ import Testing
     #expect(operations.map(\.number) == [223])
   }
 
+  /// The thread that reads from the supplied connection is let go first; the others one by one, in their order.
+  @Test func theReaderGoesFirst() {
+    func thread(_ call: UInt64, _ descriptor: UInt64) -> ThreadState {
+      var registers = Registers(words: [UInt64](repeating: 0, count: 27))
+      registers[.origRax] = call
+      registers[.rdi] = descriptor
+      return ThreadState(
+        threadID: 0, registers: registers, vectorState: [], signalMask: 0, restartableSequence: nil, robustList: 0,
+        clearThreadID: 0, alternateStack: [0, 0, 0], name: [])
+    }
+    func descriptor(_ number: UInt32, _ kind: Descriptor.Kind) -> Descriptor {
+      Descriptor(number: number, description: number, statusFlags: 0, closeOnExec: true, kind: kind)
+    }
+    func order(_ threads: [ThreadState]) -> (first: Int?, second: Int?, next: [Int: Int]) {
+      process {
+        $0.threads = threads
+        $0.descriptors = [
+          descriptor(3, .supplied(.connection)), descriptor(4, .supplied(.output)),
+          descriptor(5, .epoll([Descriptor.EpollEntry(target: 3, events: 1, data: 0)])),
+        ]
+      }.threadOrder
+    }
+    let waits = thread(202, 3)
+    let reads = thread(0, 3)
+    #expect(order([waits, waits, reads, waits, waits]) == (1, 0, [0: 2, 2: 3]))
+    #expect(order([waits, waits, thread(232, 5)]) == (1, 0, [:]))
+    #expect(order([waits, reads]) == (0, nil, [:]))
+    // The main thread, another descriptor, nobody.
+    #expect(order([reads, waits, waits]) == (0, nil, [0: 1]))
+    #expect(order([waits, thread(0, 4), waits]) == (0, nil, [0: 1]))
+    #expect(order([waits]) == (nil, nil, [:]))
+  }
+
   /// What the template holds for clones lies where the process has nothing.
   @Test func theHoleIsFree() throws {
     func mapping(_ start: UInt64, _ end: UInt64) -> Mapping {
