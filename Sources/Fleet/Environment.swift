@@ -104,8 +104,8 @@ final class Environment: Sendable {
     return (record, template)
   }
 
-  /// The most memory used, in MB. A restored environment's own cgroup counts what it wrote besides what its template
-  /// has handed over to it; the snapshot's pages are added.
+  /// The most memory used, in MB. A restored environment's own cgroup counts what it wrote besides what its template's
+  /// spare has copied for it; the snapshot's pages are added.
   var usedMegabytes: Int {
     let shared = state.withLock { $0.imageMegabytes }
     return min(function.memoryMegabytes, (sandbox.usage().peakMemoryBytes >> 20) + shared)
