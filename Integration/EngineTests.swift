@@ -138,11 +138,14 @@ struct EngineTests {
     }
   }
 
-  /// The template's children, when there is one.
+  /// The template's children that live, when there is one.
   private func spares(of template: Template) async throws -> [Int32] {
     let end = ContinuousClock.now + .seconds(10)
     while .now < end {
-      let found = children(of: template.processID)
+      let found = children(of: template.processID).filter { process in
+        let text = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)
+        return text.map { !$0.contains(") Z ") } ?? false
+      }
       if !found.isEmpty { return found }
       try await Task.sleep(for: .milliseconds(1))
     }

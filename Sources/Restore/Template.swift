@@ -276,7 +276,9 @@ public final class Template: Sendable {
     case RESTORE_REPORT_ARMED.rawValue, RESTORE_REPORT_DONE.rawValue:
       _ = adopt(report.id, message.sender)
       finish(report.id, .success(RestoredProcess(processID: message.sender, timings: RestoreTimings(report))))
-    case RESTORE_REPORT_FAILED.rawValue where report.id != 0: finish(report.id, .failure(RestoreError(report)))
+    case RESTORE_REPORT_FAILED.rawValue where report.id != 0:
+      _ = adopt(report.id, message.sender)
+      finish(report.id, .failure(RestoreError(report)))
     default: break
     }
   }

@@ -602,8 +602,10 @@ static void make_spare(void) {
   spare_process = result > 0 ? result : 0;
 }
 
-static void wait_for_spare(void) {
-  call6(SYS_waitid, P_PID, (u64)spare_process, 0, WEXITED | WALL, 0, 0);
+// Takes note of the spare's end, which is waited for, but with WNOHANG.
+static void wait_for_spare(int how) {
+  u32 information[32] = {0}; // siginfo_t: its signal, 0 while there is nothing to tell
+  if (call6(SYS_waitid, P_PID, (u64)spare_process, (u64)information, WEXITED | WALL | how, 0, 0) == 0 && !information[0]) return;
   spare_process = 0;
   for (int i = 0; i < 2; i++)
     if (spare->files[i] >= 0) call(SYS_close, spare->files[i], 0, 0);
@@ -617,14 +619,17 @@ static void tell_spare(enum restore_spare_state state) {
 static void drop_spare(void) {
   if (!spare_process) return;
   tell_spare(RESTORE_SPARE_DROPPED);
-  wait_for_spare();
+  wait_for_spare(0);
 }
 
 // Has the spare carry out an order; answers the clone's process id, an error, or 0 if nothing has been done.
 static long order_from_spare(const struct restore_order *order, const u32 *descriptors, u32 count) {
   // An armed clone has the time to copy, and its memory is counted as its own then.
   if (!spare_process || order->flags & RESTORE_ORDER_ARM) return 0;
-  if (__atomic_load_n(&spare->state, __ATOMIC_ACQUIRE) != RESTORE_SPARE_READY) return 0;
+  if (__atomic_load_n(&spare->state, __ATOMIC_ACQUIRE) != RESTORE_SPARE_READY) {
+    wait_for_spare(WNOHANG); // it may have been killed
+    return 0;
+  }
   spare->order = *order;
   spare->count = count;
   for (u32 i = 0; i < count; i++) spare->descriptors[i] = descriptors[i];
@@ -632,7 +637,7 @@ static long order_from_spare(const struct restore_order *order, const u32 *descr
   tell_spare(RESTORE_SPARE_ORDERED);
   // Both have the processor first, if there is but one. The clone tells the daemon itself that it is there.
   is_order_waiting(2);
-  wait_for_spare();
+  wait_for_spare(0);
   switch (spare->state) {
   case RESTORE_SPARE_CLONED: return spare->result;
   case RESTORE_SPARE_CLONES: return -ECHILD; // it was killed, and there may be a clone or none
