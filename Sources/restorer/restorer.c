@@ -358,7 +358,6 @@ static void make_process(void) {
 
 __attribute__((noreturn)) static void leave(void) {
   struct restore_program *p = program;
-  call(SYS_munmap, RESTORE_SPARE, 4096, 0);
   if (p->processes) call(SYS_munmap, RESTORE_SHARED, 4096, 0);
   call(SYS_close_range, p->descriptor_base, ~0u, 0);
   run(RESTORE_PHASE_SEAL, p->seal);
@@ -410,6 +409,7 @@ static long fork_process(struct restore_program *child, u64 exit_signal) {
   return result;
 }
 
+static void make_spare(void);
 static void drop_spare(void);
 
 // Waits for an order to clone; answers how many descriptors came with it. A new working set is taken in on the way. Ends the template when the
@@ -429,6 +429,7 @@ static u32 receive_order(struct restore_order *order, u32 *descriptors) {
     for (int use = 0; use < RESTORE_USES; use++) uses[use + 1] = uses[use] + order->ranges[use];
     if (uses[RESTORE_USES] != working_set + ((u64)result - sizeof *order) / sizeof *working_set) call(SYS_exit_group, 0, 0, 0);
     map_read();
+    if (!is_order_waiting(0)) make_spare();
   }
   u32 count = 0;
   if (header.ancillary_length >= 16) {
@@ -471,6 +472,9 @@ __attribute__((noreturn)) static void enter(const struct restore_order *order, c
     else released = (u64)result;
   }
   if (clocks >= 0) join_clocks(clocks, offset);
+  // Before anything is forked: no process of a function's may reach the template through it. The spare has ended.
+  result = call(SYS_munmap, RESTORE_SPARE, 4096, 0);
+  if (result < 0) fail(RESTORE_PHASE_ENTER, 41, SYS_munmap, result, 0);
   call(SYS_close_range, 0, base - 1, 0);
   report.entered = now();
   become(order->flags, released);
@@ -508,16 +512,12 @@ static u64 set_offsets(long file) {
 }
 
 // The next clone's clocks go on from the snapshot: a time namespace of its own, which it is in from its first instruction. Answers the monotonic
-// clock's offset: where that fails, the offset of the namespace before (a new one begins with its values); 0, the host's clocks, where there is none.
+// clock's offset; 0, the host's clocks, where that fails.
 static u64 set_clocks(void) {
-  static u64 last;
   static long file = -1;
-  if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) return last;
+  if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) return 0;
   if (file < 0) file = call(SYS_open, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC, 0);
-  if (file < 0) return last;
-  u64 offset = set_offsets(file);
-  if (offset) last = offset;
-  return last;
+  return file < 0 ? 0 : set_offsets(file);
 }
 
 static long spare_process; // 0 if there is none
@@ -526,7 +526,7 @@ static long spare_process; // 0 if there is none
 static struct {
   struct restore_order order;
   u32 descriptors[RESTORE_ORDER_DESCRIPTORS];
-  long clocks; // the time namespace's descriptor, or -1
+  long clocks; // the time namespace's descriptor
   u64 offset;
 } taken;
 
@@ -560,27 +560,26 @@ __attribute__((noreturn)) static void spare_main(long template) {
     touch_working_set(0);
     is_touched = 1;
   }
-  if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) >= 0) {
-    spare->files[0] = call(SYS_open, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC, 0);
-    spare->files[1] = call(SYS_open, "/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC, 0);
-  }
+  // Without a time namespace to join, the clone would not know when this process has ended: the template clones itself then.
+  if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) call(SYS_exit_group, 0, 0, 0);
+  long offsets = call(SYS_open, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC, 0);
+  spare->files[0] = offsets;
+  taken.clocks = call(SYS_open, "/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC, 0);
+  spare->files[1] = taken.clocks;
+  if (offsets < 0 || taken.clocks < 0) call(SYS_exit_group, 0, 0, 0);
   u32 begun = RESTORE_SPARE_BEGUN;
   __atomic_compare_exchange_n(&spare->state, &begun, RESTORE_SPARE_READY, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
   while (__atomic_load_n(&spare->state, __ATOMIC_ACQUIRE) == RESTORE_SPARE_READY)
     call6(SYS_futex, (u64)&spare->state, FUTEX_WAIT, RESTORE_SPARE_READY, 0, 0, 0);
-  if (spare->state != RESTORE_SPARE_ORDERED) call(SYS_exit_group, 0, 0, 0);
+  if (spare->state != RESTORE_SPARE_ORDERED || spare->count > RESTORE_ORDER_DESCRIPTORS) call(SYS_exit_group, 0, 0, 0);
   taken.order = spare->order;
   for (u32 i = 0; i < spare->count; i++) taken.descriptors[i] = spare->descriptors[i];
   report.id = taken.order.id;
   report.ordered = spare->ordered;
-  long result = call(SYS_setns, taken.descriptors[0], CLONE_NEWPID, 0);
+  taken.offset = set_offsets(offsets);
+  if (!taken.offset || call(SYS_setns, taken.descriptors[0], CLONE_NEWPID, 0) < 0) call(SYS_exit_group, 0, 0, 0);
   __atomic_store_n(&spare->state, RESTORE_SPARE_CLONES, __ATOMIC_RELEASE);
-  if (result >= 0) {
-    taken.offset = spare->files[0] >= 0 && spare->files[1] >= 0 ? set_offsets(spare->files[0]) : 0;
-    taken.clocks = taken.offset ? spare->files[1] : -1;
-    result = clone_spare();
-  }
-  spare->result = result;
+  spare->result = clone_spare();
   __atomic_store_n(&spare->state, RESTORE_SPARE_CLONED, __ATOMIC_RELEASE);
   for (;;) call(SYS_exit_group, 0, 0, 0);
 }
@@ -622,7 +621,7 @@ static void drop_spare(void) {
   wait_for_spare(0);
 }
 
-// Has the spare carry out an order; answers the clone's process id, an error, or 0 if nothing has been done.
+// Has the spare carry out an order; answers the clone's process id, an error, or 0 if there is no clone: the template tries itself then.
 static long order_from_spare(const struct restore_order *order, const u32 *descriptors, u32 count) {
   // An armed clone has the time to copy, and its memory is counted as its own then.
   if (!spare_process || order->flags & RESTORE_ORDER_ARM) return 0;
@@ -639,7 +638,7 @@ static long order_from_spare(const struct restore_order *order, const u32 *descr
   is_order_waiting(2);
   wait_for_spare(0);
   switch (spare->state) {
-  case RESTORE_SPARE_CLONED: return spare->result;
+  case RESTORE_SPARE_CLONED: return spare->result < 0 ? 0 : spare->result;
   case RESTORE_SPARE_CLONES: return -ECHILD; // it was killed, and there may be a clone or none
   default: return 0;
   }
