@@ -409,6 +409,7 @@ static long fork_process(struct restore_program *child, u64 exit_signal) {
   return result;
 }
 
+static long spare_process; // 0 if there is none
 static void make_spare(void);
 static void drop_spare(void);
 
@@ -419,6 +420,7 @@ static u32 receive_order(struct restore_order *order, u32 *descriptors) {
   struct restore_range vectors[2] = {{(u64)order, sizeof *order}, {(u64)working_set, sizeof working_set}};
   struct message_header header;
   for (;;) {
+    if (!spare_process && !is_order_waiting(0)) make_spare();
     header = (struct message_header){.vectors = vectors, .vector_count = 2, .ancillary = ancillary, .ancillary_length = sizeof ancillary};
     long result;
     do result = call(SYS_recvmsg, control, &header, 0x40000000 /* MSG_CMSG_CLOEXEC */);
@@ -429,7 +431,6 @@ static u32 receive_order(struct restore_order *order, u32 *descriptors) {
     for (int use = 0; use < RESTORE_USES; use++) uses[use + 1] = uses[use] + order->ranges[use];
     if (uses[RESTORE_USES] != working_set + ((u64)result - sizeof *order) / sizeof *working_set) call(SYS_exit_group, 0, 0, 0);
     map_read();
-    if (!is_order_waiting(0)) make_spare();
   }
   u32 count = 0;
   if (header.ancillary_length >= 16) {
@@ -520,8 +521,6 @@ static u64 set_clocks(void) {
   return file < 0 ? 0 : set_offsets(file);
 }
 
-static long spare_process; // 0 if there is none
-
 // A template's order, as its spare and the clone of that have it.
 static struct {
   struct restore_order order;
@@ -587,14 +586,14 @@ __attribute__((noreturn)) static void spare_main(long template) {
 static void make_spare(void) {
   static int is_shared;
   static long self = -1;
+  long own = call(SYS_getpid, 0, 0, 0);
   // Not in the namespaces of the clone before.
-  if (self < 0) self = call(SYS_pidfd_open, call(SYS_getpid, 0, 0, 0), 0, 0);
+  if (self < 0) self = call(SYS_pidfd_open, own, 0, 0);
   if (self < 0 || call(SYS_setns, self, CLONE_NEWPID | CLONE_NEWTIME, 0) < 0) return;
   if (!is_shared) is_shared = !is_error(call6(SYS_mmap, RESTORE_SPARE, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
   if (!is_shared) return;
   spare->files[0] = spare->files[1] = -1;
   __atomic_store_n(&spare->state, RESTORE_SPARE_BEGUN, __ATOMIC_RELEASE);
-  long own = call(SYS_getpid, 0, 0, 0);
   struct restore_clone_arguments arguments = {.flags = CLONE_FILES};
   long result = call(SYS_clone3, &arguments, sizeof arguments, 0);
   if (result == 0) spare_main(own);
@@ -646,7 +645,6 @@ static long order_from_spare(const struct restore_order *order, const u32 *descr
 
 __attribute__((noreturn)) static void serve(void) {
   for (;;) {
-    if (!spare_process && !is_order_waiting(0)) make_spare();
     struct restore_order order;
     u32 descriptors[RESTORE_ORDER_DESCRIPTORS];
     u32 count = receive_order(&order, descriptors);
