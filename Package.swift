@@ -92,6 +92,7 @@ let package = Package(
 
     // Tests: one per module, no root needed.
     .testTarget(name: "SnapshotFormatTests", dependencies: ["Restore", "SnapshotFormat"]),
+    .testTarget(name: "CheckpointTests", dependencies: ["Checkpoint", "Linux", "SnapshotFormat", .system]),
     // Real processes, snapshotted and restored; needs root, and thaw-jailer and thaw-restorer beside the tests.
     .testTarget(
       name: "EngineTests",

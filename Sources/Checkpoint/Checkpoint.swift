@@ -58,7 +58,11 @@ public enum Checkpoint {
     let clock = ContinuousClock()
     let start = clock.now
     // It is there by the time that the process has been seen to be quiet.
-    DispatchQueue.global().async { ChunkMemory.prepare() }
+    let image = ConcurrentWork<Never, ImageWriter> { _ in
+      let processes = FrozenTree.processIDs(runtime: processID, initProcessID: initProcessID)
+      return try ImageWriter(
+        path: directory.appending("image"), expecting: processes.reduce(0) { $0 + ProcessStatistics.ownMemory(of: $1) })
+    }
     let busy = try await Quiescence.wait(
       runtime: processID, initProcessID: initProcessID, limit: quiescenceLimit)
     let quiet = clock.now
@@ -69,8 +73,8 @@ public enum Checkpoint {
           continuation.resume(
             returning: .success(
               try collect(
-                processID: processID, initProcessID: initProcessID, supplied: supplied, directory: directory,
-                warnings: [busy].compactMap(\.self))))
+                processID: processID, initProcessID: initProcessID, supplied: supplied, into: image,
+                directory: directory, warnings: [busy].compactMap(\.self))))
         } catch {
           continuation.resume(returning: .failure(CheckpointError(wrapping: error)))
         }
@@ -81,14 +85,16 @@ public enum Checkpoint {
   }
 
   private static func collect(
-    processID: Int32, initProcessID: Int32, supplied: [SuppliedDescriptor], directory: FilePath, warnings: [String]
+    processID: Int32, initProcessID: Int32, supplied: [SuppliedDescriptor],
+    into image: ConcurrentWork<Never, ImageWriter>, directory: FilePath, warnings: [String]
   ) throws -> (SnapshotManifest, Duration) {
     let clock = ContinuousClock()
     let start = clock.now
     // The disk takes the pages while the rest is read.
     typealias Contents = [[UInt64: PageCollection.Pages]]
     let pages = ConcurrentWork<[PageCollection], (Contents, ImageWriter)> { work in
-      let image = try ImageWriter(path: directory.appending("image")) { work.isAbandoned }
+      let image = try image.value()
+      image.isAbandoned = { work.isAbandoned }
       return (try work.input().map { try $0.collect(into: image) }, image)
     }
     let tree: FrozenTree
@@ -150,8 +156,10 @@ public enum Checkpoint {
     let file = try FileDescriptor.open(
       path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: [.ownerReadWrite])
     try file.closeAfter { _ = try file.writeAll(manifest.encode()) }
-    try Durability.synchronize(path)
+    // A journal is written once for all that has been written by then.
     try image.wait()
+    try Durability.synchronize(path)
+    try image.synchronize()
     try synchronize(directory)
     return (manifest, frozen)
   }

@@ -143,6 +143,11 @@ struct ProcessStatistics {
   static func title(of processID: Int32) -> String {
     ProcessStatistics(processID: processID)?.title ?? "process \(processID) of the host"
   }
+  /// Bytes of memory that are there and belong to no file, of a process; 0 if they cannot be told.
+  static func ownMemory(of processID: Int32) -> UInt64 {
+    let status = try? ProcessFields(path: "/proc/\(processID)/status")
+    return ["RssAnon", "RssShmem"].reduce(0) { $0 + (status?.number($1) ?? 0) << 10 }
+  }
   /// R, S, D, Z, T and so on.
   var letter: Character { rest.first ?? "X" }
   /// The signal that its parent gets.

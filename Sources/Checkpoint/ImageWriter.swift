@@ -1,34 +1,30 @@
-import Dispatch
 import Glibc
 import Linux
 import SnapshotFormat
 import Synchronization
 import SystemPackage
 
-/// Writes the image and keeps its checksum: pages are gathered in chunks, which another thread writes to the disk meanwhile.
+/// Writes the image and keeps its checksum: pages are gathered in chunks, which the disk takes meanwhile.
 /// One thread uses it at a time.
 final class ImageWriter: @unchecked Sendable {
   private let path: FilePath
   private let chunks: ChunkWriter
   /// The chunk that is being filled, and its bytes so far.
-  private var chunk: Chunk
+  private var chunk: (number: Int, bytes: UnsafeMutableRawBufferPointer)
   private var filled = 0
   private var checksum = ImageChecksum()
   /// Where the chunk begins in the image.
   private var chunkStart: UInt64 = 0
 
   /// Whether nobody wants it any more.
-  private let isAbandoned: @Sendable () -> Bool
+  var isAbandoned: @Sendable () -> Bool = { false }
 
-  init(path: FilePath, isAbandoned: @escaping @Sendable () -> Bool) throws(SystemCallError) {
+  /// What can be had ahead is there afterwards: memory, and room on the disk for as many bytes as are expected.
+  init(path: FilePath, expecting bytes: UInt64) throws(SystemCallError) {
     self.path = path
-    self.isAbandoned = isAbandoned
-    let memory = try ChunkMemory.take()
-    chunks = ChunkWriter(try PastCache.create(path), memory)
+    chunks = try ChunkWriter(path, expecting: bytes)
     chunk = chunks.next()
   }
-
-  deinit { chunks.close() }
 
   /// Appends the pages of [start, end) of a process and lists them as extents, neighbours joined.
   func append(
@@ -60,13 +56,15 @@ final class ImageWriter: @unchecked Sendable {
     }
   }
 
-  /// Where the next `length` bytes are to be read to, or as many of them as the chunk has room for: a chunk that is
-  /// nearly full is written, lest much be read in small pieces where pages of zeros fall out again.
+  /// Of as many bytes it is worth to begin a write, or to read them at once.
+  private static let piece = 256 << 10
+
+  /// Where the next `length` bytes are to be read to, or a piece of them: a chunk without room for it is written, lest
+  /// much be read in small pieces where pages of zeros fall out again; and so is one for which the disk waits.
   private func space(for length: UInt64) throws(SystemCallError) -> UnsafeMutableRawBufferPointer {
-    let room = chunk.bytes.count - filled
-    if room < chunk.bytes.count / 4, room < length { try flush() }
-    let end = min(chunk.bytes.count, filled + Int(min(length, UInt64(chunk.bytes.count))))
-    return UnsafeMutableRawBufferPointer(rebasing: chunk.bytes[filled..<end])
+    let wanted = Int(min(length, UInt64(Self.piece)))
+    if chunk.bytes.count - filled < wanted || filled >= Self.piece && chunks.isIdle { try flush() }
+    return UnsafeMutableRawBufferPointer(rebasing: chunk.bytes[filled..<(filled + wanted)])
   }
 
   /// Keeps what was read to the chunk's free part, moved together where pages of zeros fall out.
@@ -87,7 +85,6 @@ final class ImageWriter: @unchecked Sendable {
       }
       if offset < bytes.count { offset += page }
     }
-    if filled == chunk.bytes.count { try flush() }
   }
 
   private func list(_ address: UInt64, _ length: UInt64, in extents: inout [Mapping.Extent]) {
@@ -111,7 +108,7 @@ final class ImageWriter: @unchecked Sendable {
   func flush() throws(SystemCallError) {
     guard filled > 0 else { return }
     checksum.update(UnsafeRawBufferPointer(rebasing: chunk.bytes[..<filled]))
-    chunks.write(chunk, count: filled, at: chunkStart)
+    chunks.write(chunk.number, count: filled, at: chunkStart)
     chunkStart += UInt64(filled)
     filled = 0
     chunk = chunks.next()
@@ -123,108 +120,182 @@ final class ImageWriter: @unchecked Sendable {
     if let errno = chunks.failure { throw SystemCallError(call: "write", subject: path.string, errno: errno) }
   }
 
-  /// Length and checksum of what was appended, after which nothing is. It is written and synced meanwhile.
+  /// Length and checksum of what was appended, after which nothing is. The disk may be at it still.
   func end() throws(SystemCallError) -> (bytes: UInt64, digest: [UInt8]) {
     try flush()
-    chunks.synchronize()
     return (chunkStart, checksum.digest())
   }
 
-  /// Waits until everything is on the disk.
+  /// Waits until everything is written; it is not durable yet.
   func wait() throws(SystemCallError) {
-    chunks.wait()
+    chunks.end(at: chunkStart)
+    try check()
+  }
+
+  /// Makes what was written durable.
+  func synchronize() throws(SystemCallError) {
+    chunks.synchronize()
     try check()
   }
 }
 
-/// Memory for chunks, kept for the next snapshot: new memory may come slowly from the host.
-enum ChunkMemory {
-  private static let kept = Mutex<HugeMemory?>(nil)
+/// Memory for chunks and the queue in which they are written, kept for the next snapshot: new memory may come slowly from
+/// the host.
+private final class ChunkMemory: Sendable {
+  static let chunk = 1 << 20
+  static let count = 8
+  let memory: HugeMemory
+  /// nil if the kernel has none for us.
+  let queue: WriteQueue?
+  private static let kept = Mutex<ChunkMemory?>(nil)
 
-  static func take() throws(SystemCallError) -> HugeMemory {
-    let memory = kept.withLock { kept in
+  private init() throws(SystemCallError) {
+    memory = try HugeMemory(bytes: Self.count * Self.chunk)
+    queue = try? WriteQueue(depth: Self.count)
+    for offset in stride(from: 0, to: memory.bytes.count, by: 4096) { memory.bytes[offset] = 0 }
+  }
+
+  static func take() throws(SystemCallError) -> ChunkMemory {
+    let kept = kept.withLock { kept in
       defer { kept = nil }
       return kept
     }
-    if let memory { return memory }
-    return try HugeMemory(bytes: 4 << 20)
+    if let kept { return kept }
+    return try ChunkMemory()
   }
 
-  static func giveBack(_ memory: HugeMemory) { kept.withLock { $0 = memory } }
+  /// Nothing is being written.
+  func giveBack() { Self.kept.withLock { $0 = self } }
+}
 
-  /// Has memory ready for a snapshot that is about to be taken.
-  static func prepare() {
-    guard let memory = try? take() else { return }
-    for offset in stride(from: 0, to: memory.bytes.count, by: 4096) { memory.bytes[offset] = 0 }
-    giveBack(memory)
+/// Has chunks written to a file in their order, which goes on meanwhile. After a failure it writes no more.
+private final class ChunkWriter {
+  private struct Chunk {
+    var bytes: UnsafeMutableRawBufferPointer
+    /// What is written of it, and where to.
+    var count = 0
+    var offset: UInt64 = 0
   }
-}
-
-/// A piece of memory that is read into and written from.
-private final class Chunk: Sendable {
-  /// Touched by whoever took it.
-  nonisolated(unsafe) let bytes: UnsafeMutableRawBufferPointer
-
-  init(_ bytes: Slice<UnsafeMutableRawBufferPointer>) { self.bytes = UnsafeMutableRawBufferPointer(rebasing: bytes) }
-}
-
-/// Writes chunks to a file on a thread of its own, in their order. After a failure it writes no more.
-private final class ChunkWriter: Sendable {
   private let file: FileDescriptor
-  private let queue = DispatchQueue(label: "thaw.image", qos: .userInitiated)
-  private let memory: HugeMemory
-  private let chunks: [Chunk]
-  private let turn = Atomic(0)
-  /// Counts the chunks that nobody has.
-  private let free = DispatchSemaphore(value: 0)
-  private let firstFailure = Mutex<Errno?>(nil)
+  private let memory: ChunkMemory
+  private var chunks: [Chunk]
+  /// The numbers of those that nobody has.
+  private var free: [Int]
+  /// How many are being written.
+  private var underWay = 0
+  /// Up to where the file system has found room, and whether it finds more ahead.
+  private var reserved: UInt64 = 0
+  private var findsRoom = true
+  private static let reservation: UInt64 = 64 << 20
+  /// What went wrong first.
+  private(set) var failure: Errno?
 
-  init(_ file: FileDescriptor, _ memory: HugeMemory) {
-    self.file = file
-    self.memory = memory
-    chunks = stride(from: 0, to: memory.bytes.count, by: 1 << 20).map {
-      Chunk(memory.bytes[$0..<($0 + 1 << 20)])
+  init(_ path: FilePath, expecting bytes: UInt64) throws(SystemCallError) {
+    memory = try ChunkMemory.take()
+    file = try PastCache.create(path)
+    let all = memory.memory.bytes
+    chunks = stride(from: 0, to: all.count, by: ChunkMemory.chunk).map {
+      Chunk(bytes: UnsafeMutableRawBufferPointer(rebasing: all[$0..<($0 + ChunkMemory.chunk)]))
     }
-    for _ in chunks { free.signal() }
+    free = Array(chunks.indices)
+    if bytes > 0 {
+      reserve(upTo: min(bytes, Self.reservation))
+      // What is durable already need not be when there is more.
+      fsync(file.rawValue)
+    }
   }
 
-  /// The next one in turn, once it is written.
-  func next() -> Chunk {
-    free.wait()
-    return chunks[turn.wrappingAdd(1, ordering: .relaxed).newValue % chunks.count]
+  /// Waits until one is free, and gives it to be filled.
+  func next() -> (number: Int, bytes: UnsafeMutableRawBufferPointer) {
+    while free.isEmpty { collect(waitingForOne: true) }
+    let number = free.removeFirst()
+    return (number, chunks[number].bytes)
   }
 
-  func write(_ chunk: Chunk, count: Int, at offset: UInt64) {
-    queue.async { [self] in
-      defer { free.signal() }
-      attempt { () throws(Errno) in
-        try PastCache.write(UnsafeRawBufferPointer(rebasing: chunk.bytes[..<count]), to: file, at: Int64(offset))
+  /// Has a part of a chunk written, which is free afterwards.
+  func write(_ number: Int, count: Int, at offset: UInt64) {
+    chunks[number].count = count
+    chunks[number].offset = offset
+    let end = offset + UInt64(count)
+    if reserved < end { reserve(upTo: end + Self.reservation) }
+    guard failure == nil else { return free.append(number) }
+    let bytes = UnsafeRawBufferPointer(rebasing: chunks[number].bytes[..<count])
+    if let queue = memory.queue, (try? queue.begin(bytes, to: file, at: offset, tag: number)) != nil {
+      underWay += 1
+    } else {
+      finish(number, done: 0)
+    }
+  }
+
+  private func reserve(upTo end: UInt64) {
+    guard findsRoom else { return }
+    findsRoom = PastCache.reserve(reserved..<end, of: file)
+    if findsRoom {
+      reserved = end
+    } else {
+      // It may have found a part, which others may need.
+      ftruncate(file.rawValue, Int(reserved))
+    }
+  }
+
+  /// Writes what is left of a chunk when `done` bytes of it are, without a queue.
+  private func finish(_ number: Int, done: Int) {
+    let rest = UnsafeRawBufferPointer(rebasing: chunks[number].bytes[done..<chunks[number].count])
+    do {
+      if !rest.isEmpty { try PastCache.write(rest, to: file, at: Int64(chunks[number].offset) + Int64(done)) }
+    } catch {
+      failure = failure ?? error
+    }
+    free.append(number)
+  }
+
+  /// Has those that are written free again.
+  private func collect(waitingForOne: Bool) {
+    guard underWay > 0, let queue = memory.queue else { return }
+    do {
+      for (number, result) in try queue.ended(waitingForOne: waitingForOne) {
+        underWay -= 1
+        // Where the device wants other lengths than pages, the queue refuses it.
+        if result >= 0 || result == -Int(EINVAL) {
+          finish(number, done: max(0, result))
+        } else {
+          failure = failure ?? Errno(rawValue: CInt(-result))
+          free.append(number)
+        }
       }
+    } catch {
+      // What becomes of them is not known.
+      failure = failure ?? error.errno
+      free = Array(chunks.indices)
+      underWay = 0
     }
+  }
+
+  /// Whether the disk has nothing to do.
+  var isIdle: Bool {
+    collect(waitingForOne: false)
+    return underWay == 0
+  }
+
+  /// Waits until all is written, and gives back the room that was not needed.
+  func end(at length: UInt64) {
+    wait()
+    guard failure == nil, reserved > length else { return }
+    if ftruncate(file.rawValue, Int(length)) != 0 { failure = Errno(rawValue: errno) }
+  }
+
+  private func wait() {
+    while underWay > 0 { collect(waitingForOne: true) }
   }
 
   /// Has what was written on the disk.
   func synchronize() {
-    queue.async { [self] in
-      attempt { () throws(Errno) in if fsync(file.rawValue) != 0 { throw Errno(rawValue: errno) } }
-    }
+    if failure == nil, fsync(file.rawValue) != 0 { failure = Errno(rawValue: errno) }
   }
 
-  private func attempt(_ body: () throws(Errno) -> Void) {
-    guard failure == nil else { return }
-    do throws(Errno) { try body() } catch { firstFailure.withLock { $0 = error } }
-  }
-
-  /// What went wrong first.
-  var failure: Errno? { firstFailure.withLock(\.self) }
-
-  /// Waits until all is written.
-  func wait() { queue.sync {} }
-
-  /// Nothing is written afterwards.
-  func close() {
+  deinit {
     wait()
     try? file.close()
-    ChunkMemory.giveBack(memory)
+    if failure == nil { memory.giveBack() }
   }
 }

@@ -67,6 +67,8 @@ final class ConcurrentWork<Input: Sendable, Value: Sendable>: Sendable {
   private let result = Mutex<Result<Value, any Error>?>(nil)
   private let done = DispatchSemaphore(value: 0)
   private let abandoned = Atomic(false)
+  /// The thread that waits for what it is to work on, 0 before.
+  private let waiting = Atomic<Int32>(0)
 
   /// The body asks for ``input()`` when it needs it, and now and then whether it ``isAbandoned``.
   init(_ body: @escaping @Sendable (ConcurrentWork) throws -> Value) {
@@ -77,15 +79,21 @@ final class ConcurrentWork<Input: Sendable, Value: Sendable>: Sendable {
     }
   }
 
-  /// What the work is on.
+  /// What the work is on. It is not begun on the CPU of the thread that calls if there is another one: a kernel that
+  /// packs what it wakes would let it wait there until this one does.
   func begin(_ input: Input) {
     given.withLock { $0 = input }
+    let thread = waiting.load(ordering: .acquiring)
+    if thread != 0, let here = Affinity.here { Affinity(of: thread)?.subtracting(here)?.apply(to: thread) }
     begun.signal()
   }
 
   /// Waits until the work may begin.
   func input() throws -> Input {
+    let everywhere = Affinity(of: 0)
+    waiting.store(Affinity.caller, ordering: .releasing)
     begun.wait()
+    everywhere?.apply(to: 0)
     guard let input = given.withLock(\.self) else { throw CancellationError() }
     return input
   }

@@ -168,37 +168,6 @@ public enum DirectoryCopy {
   }
 }
 
-/// Files that are written past the page cache (O_DIRECT, `open(2)`): offsets, lengths and memory in whole pages.
-public enum PastCache {
-  /// Creates a file, or empties it, readable by its owner only. A file system without O_DIRECT writes it as any other.
-  public static func create(_ path: FilePath) throws(SystemCallError) -> FileDescriptor {
-    let direct = FileDescriptor.OpenOptions(rawValue: 0o40000)
-    func open(_ options: FileDescriptor.OpenOptions) throws -> FileDescriptor {
-      try FileDescriptor.open(
-        path, .writeOnly, options: options.union([.create, .truncate, .closeOnExec]), permissions: .ownerReadWrite)
-    }
-    return try named("open", path.string) {
-      do { return try open(direct) } catch Errno.invalidArgument { return try open([]) }
-    }
-  }
-
-  /// Writes all of `bytes`; where the file's device wants other lengths than pages, it is from here on written as any other.
-  public static func write(
-    _ bytes: UnsafeRawBufferPointer, to file: FileDescriptor, at offset: Int64
-  ) throws(Errno) {
-    do {
-      do {
-        try file.writeAll(toAbsoluteOffset: offset, bytes)
-      } catch Errno.invalidArgument {
-        guard fcntl(file.rawValue, F_SETFL, 0) == 0 else { throw Errno.invalidArgument }
-        try file.writeAll(toAbsoluteOffset: offset, bytes)
-      }
-    } catch {
-      throw error as? Errno ?? .ioError
-    }
-  }
-}
-
 extension FileDescriptor {
   /// Has the kernel begin to read a part of the file (`posix_fadvise(2)`, POSIX_FADV_WILLNEED), in pieces as small as it
   /// reads at once on any host. It is advice: nothing fails.
@@ -207,27 +176,6 @@ extension FileDescriptor {
       _ = posix_fadvise(rawValue, Int(start), Int(min(128 << 10, range.upperBound - start)), 3)
     }
   }
-}
-
-/// Memory for input and output in huge pages where there are any: a few faults instead of one for each page.
-public final class HugeMemory: Sendable {
-  /// The memory, zeros at first. It is gone with this object.
-  nonisolated(unsafe) public let bytes: UnsafeMutableRawBufferPointer
-  private nonisolated(unsafe) let whole: UnsafeMutableRawBufferPointer
-  private static let page = 2 << 20
-
-  /// - Parameter bytes: a multiple of 2 MB.
-  public init(bytes count: Int) throws(SystemCallError) {
-    let size = count + HugeMemory.page
-    guard let start = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), start != MAP_FAILED
-    else { throw SystemCallError(call: "mmap", subject: "\(size) bytes", errno: .current) }
-    whole = UnsafeMutableRawBufferPointer(start: start, count: size)
-    let offset = -Int(bitPattern: start) & (HugeMemory.page - 1)
-    bytes = UnsafeMutableRawBufferPointer(rebasing: whole[offset..<(offset + count)])
-    madvise(bytes.baseAddress, count, 14)  // MADV_HUGEPAGE
-  }
-
-  deinit { munmap(whole.baseAddress, whole.count) }
 }
 
 /// Makes what was written durable.

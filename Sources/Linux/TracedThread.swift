@@ -209,6 +209,16 @@ public struct Affinity: Sendable {
     return affinity
   }
 
+  /// The id of the thread that calls, gettid(2).
+  public static var caller: Int32 { Int32(truncatingIfNeeded: thaw_syscall(186, 0, 0, 0, 0, 0, 0)) }
+
+  /// These without others; nil if none are left.
+  public func subtracting(_ others: Affinity) -> Affinity? {
+    var result = self
+    for index in words.indices { result.words[index] &= ~others.words[index] }
+    return result.words.contains { $0 != 0 } ? result : nil
+  }
+
   /// Lets a thread, 0 for the one that calls, run on these only, if it may.
   public func apply(to thread: Int32) {
     _ = words.withUnsafeBytes {

@@ -2,6 +2,7 @@
 // Glibc's Swift module does not import. No policy here.
 #pragma once
 
+#include <linux/aio_abi.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/user.h>
