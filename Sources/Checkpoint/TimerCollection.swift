@@ -72,14 +72,20 @@ extension TimerDescriptor {
   init(process: Int32, number: Int32, handle: FileDescriptor) throws {
     let copy = try Kernel.duplicate(number, of: handle)
     defer { try? copy.close() }
-    var setting = try Kernel.timerSetting(copy)
-    var fields = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
     // One that expires at this moment says that nothing is left, as one that is not set, until the interrupt has come.
-    for _ in 0..<3 where setting[2...] == [0, 0] && (setting[..<2] != [0, 0] || fields.number("ticks") ?? 0 == 0) {
-      usleep(50)
-      setting = try Kernel.timerSetting(copy)
+    // A periodic one is never without rest; whether another one is set is known when it has had a little time.
+    var tries = 0
+    var fields: ProcessFields
+    var setting: [UInt64]
+    repeat {
+      if tries > 0 { usleep(50) }
+      _ = try Kernel.timerSetting(copy)
+      // Time and expirations of one moment: they must belong together.
       fields = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
-    }
+      setting = Self.pair(fields["it_interval"]) + Self.pair(fields["it_value"])
+      tries += 1
+    } while setting[2...] == [0, 0]
+      && (setting[..<2] != [0, 0] ? tries < 200 : fields.number("ticks") == 0 && tries < 4)
     let clock = UInt32(fields.number("clockid") ?? 0)
     let flags = UInt32(fields.number("settime flags", radix: 8) ?? 0) & 3
     guard clock != 8, clock != 9 else {
@@ -96,5 +102,11 @@ extension TimerDescriptor {
       value[3] = nanoseconds % 1_000_000_000
     }
     self.init(clock: clock, flags: flags, setting: value, expirations: fields.number("ticks") ?? 0)
+  }
+
+  /// "(seconds, nanoseconds)".
+  private static func pair(_ text: String?) -> [UInt64] {
+    let numbers = (text ?? "").split(whereSeparator: { "(), ".contains($0) }).compactMap { UInt64($0) }
+    return numbers.count == 2 ? numbers : [0, 0]
   }
 }

@@ -277,7 +277,8 @@ public final class Template: Sendable {
       _ = adopt(report.id, message.sender)
       finish(report.id, .success(RestoredProcess(processID: message.sender, timings: RestoreTimings(report))))
     case RESTORE_REPORT_FAILED.rawValue where report.id != 0:
-      _ = adopt(report.id, message.sender)
+      // It may be a process that the first one has forked.
+      if report.process == UInt64(manifest.process.processID) { _ = adopt(report.id, message.sender) }
       finish(report.id, .failure(RestoreError(report)))
     default: break
     }

@@ -138,6 +138,12 @@ __attribute__((noreturn)) static void fail(u32 phase, u64 index, u32 number, lon
 
 static int is_error(long result) { return (u64)result > (u64)-4096L; }
 
+// User code is about to run in one of the processes: none may tell the daemon anything any more.
+static void close_control(void) {
+  call(SYS_close, control, 0, 0);
+  control = ~0u;
+}
+
 static void add(u32 *counter) {
   __atomic_add_fetch(counter, 1, __ATOMIC_ACQ_REL);
   call6(SYS_futex, (u64)counter, FUTEX_WAKE, 0x7fffffff, 0, 0, 0);
@@ -383,9 +389,12 @@ __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) 
   if (flags & RESTORE_ORDER_ARM) wait_for_release(release_descriptor);
   report.released = flags & RESTORE_ORDER_ARM ? now() : report.armed;
   run(RESTORE_PHASE_RELEASE, program->release);
-  if (program->processes) add(&shared->go);
   report.done = now();
   send_report(RESTORE_REPORT_DONE, 0);
+  if (program->processes) {
+    close_control();
+    add(&shared->go);
+  }
   leave();
 }
 
@@ -393,6 +402,7 @@ __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) 
 __attribute__((noreturn, used)) static void forked_main(struct restore_program *child) {
   program = child;
   make_process();
+  close_control();
   add(&shared->ready);
   if (await(&shared->ready, (u32)program->processes - 1) < 0) fail(RESTORE_PHASE_INSTANCE, 0, RESTORE_OP_WAIT, -ETIMEDOUT, 0);
   while (!__atomic_load_n(&shared->go, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)&shared->go, FUTEX_WAIT, 0, 0, 0, 0);
@@ -515,10 +525,12 @@ static u64 set_offsets(long file) {
 // The next clone's clocks go on from the snapshot: a time namespace of its own, which it is in from its first instruction. Answers the monotonic
 // clock's offset; 0, the host's clocks, where that fails.
 static u64 set_clocks(void) {
-  static long file = -1;
   if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) return 0;
-  if (file < 0) file = call(SYS_open, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC, 0);
-  return file < 0 ? 0 : set_offsets(file);
+  long file = call(SYS_open, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC, 0);
+  if (file < 0) return 0;
+  u64 offset = set_offsets(file);
+  call(SYS_close, file, 0, 0);
+  return offset;
 }
 
 // A template's order, as its spare and the clone of that have it.
@@ -562,9 +574,7 @@ __attribute__((noreturn)) static void spare_main(long template) {
   // Without a time namespace to join, the clone would not know when this process has ended: the template clones itself then.
   if (call(SYS_unshare, CLONE_NEWTIME, 0, 0) < 0) call(SYS_exit_group, 0, 0, 0);
   long offsets = call(SYS_open, "/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC, 0);
-  spare->files[0] = offsets;
   taken.clocks = call(SYS_open, "/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC, 0);
-  spare->files[1] = taken.clocks;
   if (offsets < 0 || taken.clocks < 0) call(SYS_exit_group, 0, 0, 0);
   u32 begun = RESTORE_SPARE_BEGUN;
   __atomic_compare_exchange_n(&spare->state, &begun, RESTORE_SPARE_READY, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
@@ -587,12 +597,11 @@ static void make_spare(void) {
   static int is_shared;
   static long self = -1;
   long own = call(SYS_getpid, 0, 0, 0);
-  // Not in the namespaces of the clone before.
+  // Not in the namespaces of the clone before, nor with what the spare before had opened, whenever it ended.
   if (self < 0) self = call(SYS_pidfd_open, own, 0, 0);
-  if (self < 0 || call(SYS_setns, self, CLONE_NEWPID | CLONE_NEWTIME, 0) < 0) return;
+  if (self < 0 || call(SYS_close_range, self + 1, ~0u, 0) < 0 || call(SYS_setns, self, CLONE_NEWPID | CLONE_NEWTIME, 0) < 0) return;
   if (!is_shared) is_shared = !is_error(call6(SYS_mmap, RESTORE_SPARE, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
   if (!is_shared) return;
-  spare->files[0] = spare->files[1] = -1;
   __atomic_store_n(&spare->state, RESTORE_SPARE_BEGUN, __ATOMIC_RELEASE);
   struct restore_clone_arguments arguments = {.flags = CLONE_FILES};
   long result = call(SYS_clone3, &arguments, sizeof arguments, 0);
@@ -605,8 +614,6 @@ static void wait_for_spare(int how) {
   u32 information[32] = {0}; // siginfo_t: its signal, 0 while there is nothing to tell
   if (call6(SYS_waitid, P_PID, (u64)spare_process, (u64)information, WEXITED | WALL | how, 0, 0) == 0 && !information[0]) return;
   spare_process = 0;
-  for (int i = 0; i < 2; i++)
-    if (spare->files[i] >= 0) call(SYS_close, spare->files[i], 0, 0);
 }
 
 static void tell_spare(enum restore_spare_state state) {

@@ -77,7 +77,7 @@ struct SandboxTests {
           "io_uring_setup": (425, 1, 0), "keyctl": (250, 0, 0), "userfaultfd": (323, 0), "perf_event_open": (298, 0, 0, 0, 0, 0),
           "open_tree": (428, -1, b"/", 1), "fsopen": (430, b"tmpfs", 0), "clone": (56, 0x10000000 | 17, 0, 0, 0, 0), "reboot": (169, 0, 0, 0),
           "kexec_load": (246, 0, 0, 0, 0), "settimeofday": (164, 0, 0), "open_by_handle_at": (304, -1, 0, 0),
-          "process_vm_readv": (310, 1, 0, 0, 0, 0, 0), "tiocsti": (16, 0, 0x5412, b"x"), "quotactl": (179, 0, 0, 0, 0)}
+          "process_vm_readv": (310, 1, 0, 0, 0, 0, 0), "pidfd_getfd": (438, -1, 0, 0), "tiocsti": (16, 0, 0x5412, b"x"), "quotactl": (179, 0, 0, 0, 0)}
         print("denied", *[name for name, arguments in calls.items() if call(*arguments) != 1])
         print("clone3", call(435, 0, 0))
         def families(make):

@@ -149,7 +149,6 @@ struct restore_spare {
   uint32_t descriptors[RESTORE_ORDER_DESCRIPTORS];
   uint64_t ordered; // when the order came
   int64_t result;   // the clone's process id as the template sees it, or -errno
-  int64_t files[2]; // that the spare has opened, for the template to close; negative: none
 };
 
 // Whole pages, as struct iovec of linux/uio.h.
