@@ -79,6 +79,9 @@ int main(void) {
   int expired = timerfd_create(CLOCK_MONOTONIC, 0), periodic = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
   set(expired, 0, 0.001, 0);
   set(periodic, 0, 0.001, 0.002);  // expires many times before anybody reads it
+  int idle = timerfd_create(CLOCK_MONOTONIC, 0), rapid = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+  set(idle, 0, 0, 5);            // disarmed, with an interval all the same
+  set(rapid, 0, 0.001, 0.00001); // over whenever one looks
   int soon = timerfd_create(CLOCK_MONOTONIC, 0);
   set(soon, 0, 2.5, 0.01);
   CHECK(dup2(soon, 77) == 77);
@@ -116,6 +119,11 @@ int main(void) {
   CHECK(read(periodic, &ticks, 8) == 8 && ticks >= 8);
   usleep(20000);
   CHECK(read(periodic, &ticks, 8) == 8 && ticks >= 2 && ticks < 10000);
+  CHECK(read(rapid, &ticks, 8) == 8);
+  usleep(20000);
+  CHECK(read(rapid, &ticks, 8) == 8 && ticks >= 1000 && ticks < 1000000);
+  struct itimerspec still;
+  CHECK(timerfd_gettime(idle, &still) == 0 && seconds(still.it_value) == 0 && still.it_interval.tv_sec == 5);
   struct epoll_event events[2];
   CHECK(epoll_wait(set_of, events, 2, 5000) == 1 && events[0].data.u32 == 5);
   CHECK(read(77, &ticks, 8) == 8 && ticks >= 1);

@@ -63,8 +63,19 @@ public enum Checkpoint {
       return try ImageWriter(
         path: directory.appending("image"), expecting: processes.reduce(0) { $0 + ProcessStatistics.ownMemory(of: $1) })
     }
-    let busy = try await Quiescence.wait(
-      runtime: processID, initProcessID: initProcessID, limit: quiescenceLimit)
+    let busy: String?
+    do {
+      busy = try await Quiescence.wait(runtime: processID, initProcessID: initProcessID, limit: quiescenceLimit)
+    } catch {
+      // The directory is the caller's again.
+      await withCheckedContinuation { continuation in
+        DispatchQueue.global().async {
+          image.abandon()
+          continuation.resume()
+        }
+      }
+      throw error
+    }
     let quiet = clock.now
     // ptrace belongs to one thread: the whole of it happens in one block.
     let outcome: Result<(SnapshotManifest, Duration), CheckpointError> = await withCheckedContinuation { continuation in
@@ -88,14 +99,13 @@ public enum Checkpoint {
     processID: Int32, initProcessID: Int32, supplied: [SuppliedDescriptor],
     into image: ConcurrentWork<Never, ImageWriter>, directory: FilePath, warnings: [String]
   ) throws -> (SnapshotManifest, Duration) {
+    let image = try image.value()
     let clock = ContinuousClock()
     let start = clock.now
     // The disk takes the pages while the rest is read.
-    typealias Contents = [[UInt64: PageCollection.Pages]]
-    let pages = ConcurrentWork<[PageCollection], (Contents, ImageWriter)> { work in
-      let image = try image.value()
+    let pages = ConcurrentWork<[PageCollection], [[UInt64: PageCollection.Pages]]> { work in
       image.isAbandoned = { work.isAbandoned }
-      return (try work.input().map { try $0.collect(into: image) }, image)
+      return try work.input().map { try $0.collect(into: image) }
     }
     let tree: FrozenTree
     var collected: Collected
@@ -134,8 +144,7 @@ public enum Checkpoint {
       for process in tree.processes { try process.checkIsWhole() }
       throw error
     }
-    let (contents, image) = try pages.value()
-    for (index, pages) in contents.enumerated() {
+    for (index, pages) in try pages.value().enumerated() {
       collected.processes[index].mappings = collected.processes[index].mappings.map { $0.filled(with: pages[$0.start]) }
     }
     try collected.objects.write(to: image)

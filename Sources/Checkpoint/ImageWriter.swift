@@ -165,10 +165,10 @@ private final class ChunkMemory: Sendable {
   }
 
   /// Nothing is being written.
-  func giveBack() { Self.kept.withLock { $0 = self } }
+  func giveBack() { if queue != nil { Self.kept.withLock { $0 = self } } }
 }
 
-/// Has chunks written to a file in their order, which goes on meanwhile. After a failure it writes no more.
+/// Has chunks written to a file while the caller goes on. After a failure it writes no more.
 private final class ChunkWriter {
   private struct Chunk {
     var bytes: UnsafeMutableRawBufferPointer
@@ -255,13 +255,8 @@ private final class ChunkWriter {
     do {
       for (number, result) in try queue.ended(waitingForOne: waitingForOne) {
         underWay -= 1
-        // Where the device wants other lengths than pages, the queue refuses it.
-        if result >= 0 || result == -Int(EINVAL) {
-          finish(number, done: max(0, result))
-        } else {
-          failure = failure ?? Errno(rawValue: CInt(-result))
-          free.append(number)
-        }
+        // What the queue has not written (where the device wants other lengths than pages, say) is, or fails, without it.
+        finish(number, done: max(0, result))
       }
     } catch {
       // What becomes of them is not known.

@@ -72,20 +72,24 @@ extension TimerDescriptor {
   init(process: Int32, number: Int32, handle: FileDescriptor) throws {
     let copy = try Kernel.duplicate(number, of: handle)
     defer { try? copy.close() }
-    // One that expires at this moment says that nothing is left, as one that is not set, until the interrupt has come.
-    // A periodic one is never without rest; whether another one is set is known when it has had a little time.
+    // One that expires at this moment says that nothing is left, as one that is not set, until the interrupt has come:
+    // it is given a little time.
     var tries = 0
     var fields: ProcessFields
     var setting: [UInt64]
+    var ticks: [UInt64] = []
     repeat {
       if tries > 0 { usleep(50) }
       _ = try Kernel.timerSetting(copy)
-      // Time and expirations of one moment: they must belong together.
+      // Time and expirations belong together: they are read at once.
       fields = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
       setting = Self.pair(fields["it_interval"]) + Self.pair(fields["it_value"])
+      ticks.append(fields.number("ticks") ?? 0)
       tries += 1
     } while setting[2...] == [0, 0]
-      && (setting[..<2] != [0, 0] ? tries < 200 : fields.number("ticks") == 0 && tries < 4)
+      && (setting[..<2] != [0, 0] ? tries < 20 : tries < 4 && ticks.allSatisfy { $0 == 0 })
+    // A period so short that it is over whenever one looks.
+    if setting[2...] == [0, 0], ticks.first != ticks.last { setting.replaceSubrange(2..., with: setting[..<2]) }
     let clock = UInt32(fields.number("clockid") ?? 0)
     let flags = UInt32(fields.number("settime flags", radix: 8) ?? 0) & 3
     guard clock != 8, clock != 9 else {

@@ -19,9 +19,14 @@ public enum PastCache {
   /// Has the file system find room for a part of a file (`fallocate(2)`), which is that long then: writes to it neither
   /// have to look for room nor to wait for each other.
   ///
-  /// - Returns: whether there is room for all of it; the file may have grown otherwise, too.
+  /// - Returns: whether there is room for all of it; the file may have grown otherwise, too. On a disk that is nearly full
+  ///   nothing is asked for: others would find it full meanwhile.
   public static func reserve(_ range: Range<UInt64>, of file: FileDescriptor) -> Bool {
-    thaw_syscall(285, UInt(file.rawValue), 0, UInt(range.lowerBound), UInt(range.count), 0, 0) == 0
+    var disk = statvfs()
+    guard fstatvfs(file.rawValue, &disk) == 0, UInt64(disk.f_bavail) * UInt64(disk.f_frsize) / 2 > range.count else {
+      return false
+    }
+    return thaw_syscall(285, UInt(file.rawValue), 0, UInt(range.lowerBound), UInt(range.count), 0, 0) == 0
   }
 
   /// Writes all of `bytes`; where the file's device wants other lengths than pages, it is from here on written as any other.
@@ -56,7 +61,7 @@ public final class WriteQueue: @unchecked Sendable {
   deinit { _ = thaw_syscall(207, context, 0, 0, 0, 0, 0) }
 
   /// Begins to write `bytes`, which stay as they are until the write has ended. On a file that is written through the
-  /// page cache, or becomes longer by it, it has ended afterwards.
+  /// page cache it has ended afterwards, on many file systems also if the file becomes longer by it.
   ///
   /// - Parameter tag: what ``ended(waitingForOne:)`` calls it.
   public func begin(

@@ -389,24 +389,34 @@ __attribute__((noreturn)) static void become(u32 flags, u64 release_descriptor) 
   if (flags & RESTORE_ORDER_ARM) wait_for_release(release_descriptor);
   report.released = flags & RESTORE_ORDER_ARM ? now() : report.armed;
   run(RESTORE_PHASE_RELEASE, program->release);
+  if (program->processes) {
+    add(&shared->go);
+    if (await(&shared->released, (u32)program->processes - 1) < 0) fail(RESTORE_PHASE_RELEASE, 0, RESTORE_OP_WAIT, -ETIMEDOUT, 0);
+  }
   report.done = now();
   send_report(RESTORE_REPORT_DONE, 0);
   if (program->processes) {
     close_control();
-    add(&shared->go);
+    add(&shared->leave);
   }
   leave();
+}
+
+static void wait_for(const u32 *flag) {
+  while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)flag, FUTEX_WAIT, 0, 0, 0, 0);
 }
 
 // A process that the first one has forked: it makes itself, and waits until the first one goes, for as long as that takes.
 __attribute__((noreturn, used)) static void forked_main(struct restore_program *child) {
   program = child;
   make_process();
-  close_control();
   add(&shared->ready);
   if (await(&shared->ready, (u32)program->processes - 1) < 0) fail(RESTORE_PHASE_INSTANCE, 0, RESTORE_OP_WAIT, -ETIMEDOUT, 0);
-  while (!__atomic_load_n(&shared->go, __ATOMIC_ACQUIRE)) call6(SYS_futex, (u64)&shared->go, FUTEX_WAIT, 0, 0, 0, 0);
+  wait_for(&shared->go);
   run(RESTORE_PHASE_RELEASE, program->release);
+  close_control();
+  add(&shared->released);
+  wait_for(&shared->leave);
   leave();
 }
 

@@ -45,9 +45,9 @@ enum restore_operation {
 enum restore_end { RESTORE_STAYS = 0, RESTORE_EXITS = 1, RESTORE_MAY_BE_KILLED = 2 };
 
 // What the processes of a clone tell each other: how many exist, have become leaders of their groups, have joined the groups of others, have mapped what
-// they share, are whole; and that they may go.
+// they share, are whole; that time may pass for them; how many have nothing left to do for us; and that they may leave.
 struct restore_shared {
-  uint32_t grouped, joined, mapped, ready, go, made;
+  uint32_t grouped, joined, mapped, ready, go, made, released, leave;
 };
 
 // One entry of the flat table: a system call with its six arguments.
