@@ -67,8 +67,8 @@ extension PosixTimer {
 }
 
 extension TimerDescriptor {
-  /// What a timerfd holds: fdinfo (fs/timerfd.c), after `timerfd_gettime(2)` on a duplicate has made the kernel count
-  /// the expirations of a periodic timer that nobody has read.
+  /// What a timerfd holds: fdinfo (fs/timerfd.c), after the kernel has been made to count the expirations of a periodic
+  /// timer that nobody has read, through a duplicate.
   init(process: Int32, number: Int32, handle: FileDescriptor) throws {
     let copy = try Kernel.duplicate(number, of: handle)
     defer { try? copy.close() }
@@ -77,19 +77,20 @@ extension TimerDescriptor {
     var tries = 0
     var fields: ProcessFields
     var setting: [UInt64]
-    var ticks: [UInt64] = []
+    var expirations: UInt64
+    var first: UInt64?
     repeat {
       if tries > 0 { usleep(50) }
-      _ = try Kernel.timerSetting(copy)
+      try Kernel.countExpirations(of: copy)
       // Time and expirations belong together: they are read at once.
       fields = try ProcessFields(path: "/proc/\(process)/fdinfo/\(number)")
       setting = Self.pair(fields["it_interval"]) + Self.pair(fields["it_value"])
-      ticks.append(fields.number("ticks") ?? 0)
+      expirations = fields.number("ticks") ?? 0
+      first = first ?? expirations
       tries += 1
-    } while setting[2...] == [0, 0]
-      && (setting[..<2] != [0, 0] ? tries < 20 : tries < 4 && ticks.allSatisfy { $0 == 0 })
+    } while setting[2...] == [0, 0] && (setting[..<2] != [0, 0] ? tries < 20 : tries < 4 && expirations == 0)
     // A period so short that it is over whenever one looks.
-    if setting[2...] == [0, 0], ticks.first != ticks.last { setting.replaceSubrange(2..., with: setting[..<2]) }
+    if setting[2...] == [0, 0], expirations != first { setting[2...] = setting[..<2] }
     let clock = UInt32(fields.number("clockid") ?? 0)
     let flags = UInt32(fields.number("settime flags", radix: 8) ?? 0) & 3
     guard clock != 8, clock != 9 else {
@@ -105,7 +106,7 @@ extension TimerDescriptor {
       value[2] = nanoseconds / 1_000_000_000
       value[3] = nanoseconds % 1_000_000_000
     }
-    self.init(clock: clock, flags: flags, setting: value, expirations: fields.number("ticks") ?? 0)
+    self.init(clock: clock, flags: flags, setting: value, expirations: expirations)
   }
 
   /// "(seconds, nanoseconds)".

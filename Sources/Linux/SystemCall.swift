@@ -132,14 +132,14 @@ public enum Kernel {
       thaw_syscall(276, UInt(source.rawValue), UInt(target.rawValue), UInt(count), nonBlocking, 0, 0), "tee")
   }
 
-  /// Interval and remaining time of a timerfd as seconds and nanoseconds, four words (`timerfd_gettime(2)`).
-  public static func timerSetting(_ timer: FileDescriptor) throws(SystemCallError) -> [UInt64] {
+  /// Has the kernel count the expirations of a periodic timerfd that nobody has read, and go on from the last one: what
+  /// `timerfd_gettime(2)` does besides answering.
+  public static func countExpirations(of timer: FileDescriptor) throws(SystemCallError) {
     var words: [UInt64] = [0, 0, 0, 0]
     let result = words.withUnsafeMutableBytes {
       thaw_syscall(287, UInt(timer.rawValue), UInt(bitPattern: $0.baseAddress), 0, 0, 0, 0)
     }
     _ = try checked(result, "timerfd_gettime")
-    return words
   }
 
   /// The wall clock, nanoseconds since 1970 (`clock_gettime(2)`, CLOCK_REALTIME).
